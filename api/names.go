@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+// Names of the D-Bus service. The interfaces are described by the XML files in
+// dbus-1/interfaces and, in words, by docs/dbus.md.
+const (
+	BusName          = "org.pamprompt.Broker1"
+	RootPath         = "/org/pamprompt/Broker1"
+	SessionPrefix    = RootPath + "/session/" // followed by the session's number
+	ManagerInterface = BusName + ".Manager"
+	SessionInterface = BusName + ".Session"
+)
+
+// Styles of prompts and messages.
+const (
+	StyleSecret  = "secret"  // PAM_PROMPT_ECHO_OFF: the answer is not shown
+	StyleVisible = "visible" // PAM_PROMPT_ECHO_ON
+	StyleInfo    = "info"    // PAM_TEXT_INFO: no answer
+	StyleError   = "error"   // PAM_ERROR_MSG: no answer
+	StyleChoice  = "choice"  // PAM_RADIO_TYPE: the choices are in the details
+	StyleBinary  = "binary"  // PAM_BINARY_PROMPT: base64, question and answer
+)
+
+// States of a session, in their order. Closed and Failed are both ends.
+const (
+	StateOpening = "opening" // PAM runs
+	StateOpen    = "open"    // every phase that was asked for has worked
+	StateClosing = "closing" // PAM unwinds
+	StateClosed  = "closed"  // it was open, or was closed before it could be
+	StateFailed  = "failed"  // it did not open, or its worker was lost
+)
+
+// Outcomes of PromptClosed.
+const (
+	OutcomeAnswered      = "answered"
+	OutcomeCancelled     = "cancelled"
+	OutcomeExpired       = "expired"
+	OutcomeSessionClosed = "session-closed"
+)
+
+// Options of OpenSession.
+const (
+	OptionTTY         = "tty"         // s: PAM_TTY
+	OptionRhost       = "rhost"       // s: PAM_RHOST
+	OptionRuser       = "ruser"       // s: PAM_RUSER
+	OptionXDisplay    = "xdisplay"    // s: PAM_XDISPLAY
+	OptionEnvironment = "environment" // as: NAME=value, for the PAM environment
+	OptionPhases      = "phases"      // as: any of authenticate, account, credentials, session
+	OptionReason      = "reason"      // s: shown to whoever answers, as the caller's words
+	OptionTimeout     = "timeout"     // t: microseconds that a prompt waits; 0 = for ever
+	OptionAttempts    = "attempts"    // u: how often to authenticate after PAM_AUTH_ERR
+	OptionLinger      = "linger"      // b: outlives the connection that opened it
+	OptionAgent       = "agent"       // b: the caller gets this session's Prompt signals
+	OptionSilent      = "silent"      // b: PAM_SILENT
+	OptionLocale      = "locale"      // s: the language of the modules
+)
+
+// Limits of the contract. Sizes are in bytes.
+const (
+	MaxResponse    = 64 << 10 // an answer, whichever way it comes
+	MaxName        = 255      // service and user
+	MaxText        = 4096     // each string option
+	MaxEnvironment = 64 << 10 // all entries of an environment together
+	MaxAttempts    = 16
+)
