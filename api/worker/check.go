@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package worker
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// Limits of the fields, in bytes unless said otherwise.
+const (
+	MaxName         = 255       // service, user, the owner's names
+	MaxString       = 4 << 10   // any other string
+	MaxText         = 128 << 10 // one text of a module; longer ones are cut by the worker
+	MaxMessages     = 32        // texts kept for the next question, in number
+	MaxMessagesSize = 32 << 10  // and together
+	MaxBinary       = 64 << 10  // a binary prompt
+	MaxEnvironment  = 64 << 10  // all entries together
+	MaxChoices      = 64        // in number
+)
+
+// Check tells whether every field of a packet is within its bounds: a *ToWorker
+// or a *ToBroker. Whether it may come now is for the receiver to say; a packet
+// whose message is nil is of a later version and is to be skipped.
+func Check(m proto.Message) error {
+	var err error
+	switch m := m.(type) {
+	case *ToWorker:
+		err = checkToWorker(m)
+	case *ToBroker:
+		err = checkToBroker(m)
+	default:
+		err = fmt.Errorf("not a packet")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return nil
+}
+
+func checkToWorker(packet *ToWorker) error {
+	switch m := packet.GetMessage().(type) {
+	case *ToWorker_Start:
+		return checkStart(m.Start)
+	case *ToWorker_Numbered:
+		if m.Numbered.GetNumber() == 0 {
+			return fmt.Errorf("a prompt is numbered 0")
+		}
+		return nil
+	case *ToWorker_Answer, *ToWorker_Cancel, *ToWorker_Close:
+		return nil
+	case nil:
+		return checkUnknown(packet)
+	}
+	return fmt.Errorf("a message of another direction")
+}
+
+// checkUnknown lets a message of a later version pass, for the receiver to
+// skip: an old worker outlives an upgrade of the broker. Nothing at all is no
+// message of any version.
+func checkUnknown(m proto.Message) error {
+	if len(m.ProtoReflect().GetUnknown()) == 0 {
+		return fmt.Errorf("no message")
+	}
+	return nil
+}
+
+func checkStart(s *Start) error {
+	o := s.GetOptions()
+	for _, field := range []struct {
+		name  string
+		value string
+		limit int
+	}{
+		{"service", s.GetService(), MaxName},
+		{"user", s.GetUser(), MaxName},
+		{"owner.name", s.GetOwner().GetName(), MaxName},
+		{"owner.bus_id", s.GetOwner().GetBusId(), MaxName},
+		{"owner.unit", s.GetOwner().GetUnit(), MaxString},
+		{"owner.comm", s.GetOwner().GetComm(), MaxName},
+		{"tty", o.GetTty(), MaxString},
+		{"rhost", o.GetRhost(), MaxString},
+		{"ruser", o.GetRuser(), MaxString},
+		{"xdisplay", o.GetXdisplay(), MaxString},
+		{"reason", o.GetReason(), MaxString},
+		{"locale", o.GetLocale(), MaxName},
+		{"ask_password", o.GetAskPassword(), MaxName},
+	} {
+		if len(field.value) > field.limit {
+			return fmt.Errorf("start.%s is over %d bytes", field.name, field.limit)
+		}
+		if strings.ContainsRune(field.value, 0) {
+			return fmt.Errorf("start.%s holds a NUL", field.name)
+		}
+	}
+	switch {
+	case s.GetSession() == 0:
+		return fmt.Errorf("start.session is 0")
+	case s.GetService() == "" || s.GetUser() == "":
+		return fmt.Errorf("start.service or start.user is empty")
+	case s.GetOptions() == nil || s.GetOwner() == nil:
+		return fmt.Errorf("start has no options or no owner")
+	case o.GetAttempts() < 1 || o.GetAttempts() > 16:
+		return fmt.Errorf("start.attempts is not 1 to 16")
+	case len(o.GetPhases()) > 4:
+		return fmt.Errorf("start.phases has more than four")
+	}
+	size := 0
+	for _, entry := range o.GetEnvironment() {
+		size += len(entry) + 1
+		if strings.IndexByte(entry, '=') < 1 || strings.ContainsRune(entry, 0) {
+			return fmt.Errorf("start.environment has an entry that is not NAME=value")
+		}
+	}
+	if size > MaxEnvironment {
+		return fmt.Errorf("start.environment is over %d bytes", MaxEnvironment)
+	}
+	return nil
+}
+
+func checkToBroker(packet *ToBroker) error {
+	switch m := packet.GetMessage().(type) {
+	case *ToBroker_Hello:
+		return checkHello(m.Hello)
+	case *ToBroker_Entering:
+		return checkPhase(m.Entering.GetPhase())
+	case *ToBroker_Resolved:
+		return nil
+	case *ToBroker_Prompt:
+		return checkPrompt(m.Prompt)
+	case *ToBroker_Taken:
+		if len(m.Taken.GetError()) > MaxName || len(m.Taken.GetText()) > MaxString {
+			return fmt.Errorf("taken.text is too long")
+		}
+		return nil
+	case *ToBroker_Withdrawn:
+		if m.Withdrawn.GetOutcome() == Outcome_OUTCOME_UNSPECIFIED {
+			return fmt.Errorf("withdrawn without an outcome")
+		}
+		return nil
+	case *ToBroker_Text:
+		return checkMessage(m.Text)
+	case *ToBroker_Opened:
+		return checkOpened(m.Opened)
+	case *ToBroker_Closed:
+		return checkResult(m.Closed.GetText())
+	case *ToBroker_Failed:
+		return checkFailed(m.Failed)
+	case nil:
+		return checkUnknown(packet)
+	}
+	return fmt.Errorf("a message of another direction")
+}
+
+func checkHello(h *Hello) error {
+	if h.GetVersion() == 0 {
+		return fmt.Errorf("hello without a version")
+	}
+	s := h.GetSession()
+	if s == nil {
+		return nil
+	}
+	if s.GetStart() == nil {
+		return fmt.Errorf("hello describes a session without its start")
+	}
+	if err := checkStart(s.GetStart()); err != nil {
+		return err
+	}
+	if err := checkPhase(s.GetPhase()); err != nil {
+		return err
+	}
+	if s.GetPrompt() != nil {
+		if err := checkPrompt(s.GetPrompt()); err != nil {
+			return err
+		}
+	}
+	if s.GetOpened() != nil {
+		if err := checkOpened(s.GetOpened()); err != nil {
+			return err
+		}
+	}
+	if s.GetClosed() != nil && s.GetFailed() != nil {
+		return fmt.Errorf("hello describes a session that both closed and failed")
+	}
+	if s.GetFailed() != nil {
+		return checkFailed(s.GetFailed())
+	}
+	return checkResult(s.GetClosed().GetText())
+}
+
+func checkPhase(p Phase) error {
+	if p < Phase_PHASE_START || p > Phase_PHASE_END {
+		return fmt.Errorf("phase %d is none", p)
+	}
+	return nil
+}
+
+// Asks reports whether a message of this style wants an answer.
+func (x Style) Asks() bool {
+	switch x {
+	case Style_STYLE_SECRET, Style_STYLE_VISIBLE, Style_STYLE_CHOICE, Style_STYLE_BINARY:
+		return true
+	}
+	return false
+}
+
+func checkPrompt(p *Prompt) error {
+	if !p.GetStyle().Asks() {
+		return fmt.Errorf("prompt of style %d", p.GetStyle())
+	}
+	if len(p.GetText()) > MaxText || len(p.GetBinary()) > MaxBinary {
+		return fmt.Errorf("prompt.text or prompt.binary is too long")
+	}
+	if len(p.GetChoices()) > MaxChoices || len(p.GetMessages()) > MaxMessages {
+		return fmt.Errorf("prompt.choices or prompt.messages has too many")
+	}
+	for _, choice := range p.GetChoices() {
+		if len(choice) > MaxString {
+			return fmt.Errorf("prompt.choices has one over %d bytes", MaxString)
+		}
+	}
+	size := 0
+	for _, message := range p.GetMessages() {
+		if err := checkMessage(message); err != nil {
+			return err
+		}
+		size += len(message.GetText())
+	}
+	if size > MaxMessagesSize {
+		return fmt.Errorf("prompt.messages is over %d bytes", MaxMessagesSize)
+	}
+	return checkPhase(p.GetPhase())
+}
+
+func checkMessage(m *Message) error {
+	if m.GetStyle() != Style_STYLE_INFO && m.GetStyle() != Style_STYLE_ERROR {
+		return fmt.Errorf("message of style %d", m.GetStyle())
+	}
+	if len(m.GetText()) > MaxText {
+		return fmt.Errorf("message.text is over %d bytes", MaxText)
+	}
+	return nil
+}
+
+func checkOpened(o *Opened) error {
+	size := 0
+	for _, entry := range o.GetEnvironment() {
+		size += len(entry) + 1
+	}
+	if size > MaxEnvironment {
+		return fmt.Errorf("opened.environment is over %d bytes", MaxEnvironment)
+	}
+	return nil
+}
+
+func checkFailed(f *Failed) error {
+	if f.GetError() == "" || len(f.GetError()) > MaxName {
+		return fmt.Errorf("failed without a proper error name")
+	}
+	return checkResult(f.GetText())
+}
+
+func checkResult(text []byte) error {
+	if len(text) > MaxString {
+		return fmt.Errorf("the text of a result is over %d bytes", MaxString)
+	}
+	return nil
+}
