@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/secret"
+	"github.com/pamprompt/pamprompt/api/worker"
+	"github.com/pamprompt/pamprompt/broker/bus"
+	"github.com/pamprompt/pamprompt/policy"
+)
+
+// verdictTimeout is how long a worker may take to say what it thinks of an
+// answer. It has nothing to do but to read a memfd.
+const verdictTimeout = 20 * time.Second
+
+// pending finds a prompt that a caller may answer. What it may not answer is
+// refused in the same words whether it exists or not. It runs in the owner.
+func (b *Broker) pending(p *bus.Peer, number uint64) (*prompt, error) {
+	q := b.prompts[number]
+	gone, known := b.answered.find(number)
+	object := gone.object
+	if q != nil {
+		object = q.session.object()
+	}
+	switch {
+	case !policy.Decide(b.caller(p), policy.Answer, object):
+		return nil, denied("answer or cancel this prompt, or there is none of this number")
+	case q != nil && q.claim != nil:
+		return nil, ended(number, api.OutcomeAnswered)
+	case q != nil:
+		return q, nil
+	case known:
+		return nil, ended(number, gone.outcome)
+	}
+	return nil, &api.Error{Code: api.NoSuchPrompt, Text: fmt.Sprintf("there is no prompt %d: ListPrompts lists those that wait", number)}
+}
+
+func denied(what string) error {
+	return &api.Error{Code: api.AccessDenied, Text: "you may not " + what}
+}
+
+// answer brings what a descriptor holds to the worker that waits for it, and
+// returns when the worker has taken it.
+func (b *Broker) answer(ctx context.Context, call *bus.Call, number uint64, response func() (*os.File, error)) error {
+	// First whether the caller may: nobody else makes us wait for a pipe.
+	if err := b.look(func() error { _, err := b.pending(call.Caller, number); return err }); err != nil {
+		return err
+	}
+	f, err := response()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	c := &claim{verdict: make(chan error, 1)}
+	if err := b.look(func() error { return b.claim(call.Caller, number, c, f) }); err != nil {
+		return err
+	}
+	late := time.NewTimer(verdictTimeout)
+	defer late.Stop()
+	select {
+	case err := <-c.verdict:
+		return err
+	case <-late.C:
+		return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf("the worker of prompt %d has the answer and does not say more", number)}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// claim takes the slot of a prompt and hands the answer to its worker.
+func (b *Broker) claim(p *bus.Peer, number uint64, c *claim, f *os.File) error {
+	if p.Left() {
+		return errCallerLeft
+	}
+	q, err := b.pending(p, number)
+	if err != nil {
+		return err
+	}
+	packet := &worker.ToWorker{Message: &worker.ToWorker_Answer{Answer: &worker.Answer{Index: q.index}}}
+	if err := q.session.worker.Send(packet, int(f.Fd())); err != nil {
+		return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf("the answer to prompt %d did not reach its worker: %v", number, err)}
+	}
+	q.claim = c
+	return nil
+}
+
+// cancel has the worker give the question up. It returns when it was told;
+// PromptClosed says when it has.
+func (b *Broker) cancel(p *bus.Peer, number uint64) error {
+	return b.look(func() error {
+		q, err := b.pending(p, number)
+		if err != nil {
+			return err
+		}
+		q.session.send(&worker.ToWorker{Message: &worker.ToWorker_Cancel{Cancel: &worker.Cancel{Index: q.index}}})
+		return nil
+	})
+}
+
+// look has the owner run f, and returns its error.
+func (b *Broker) look(f func() error) error {
+	var err error
+	if !b.do(func() { err = f() }) {
+		return errStopping
+	}
+	return err
+}
+
+var errStopping = &api.Error{Code: api.WorkerFailed, Text: "the broker is stopping: try again when it is back"}
+
+// memfdOf puts a response that came as text into a sealed memfd.
+func memfdOf(response string) (*os.File, error) {
+	if len(response) > api.MaxResponse {
+		return nil, errTooLong
+	}
+	s, err := secret.New(len(response))
+	if err != nil {
+		return nil, err
+	}
+	defer s.Wipe()
+	copy(s.Bytes(), response)
+	return s.Memfd()
+}

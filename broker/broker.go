@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/broker/bus"
+	"github.com/pamprompt/pamprompt/broker/workers"
+	"github.com/pamprompt/pamprompt/policy"
+)
+
+// Config is what New needs.
+type Config struct {
+	Address      string        // D-Bus address list of the bus to serve on
+	Pool         *workers.Pool // listening; Run serves and closes it
+	Log          *slog.Logger
+	Version      string
+	CloseTimeout time.Duration // how long PAM may take to unwind; at least a second
+	Ready        func()        // called once when the name is taken and calls are served
+}
+
+// ErrBusLost says that the connection to the bus ended.
+var ErrBusLost = errors.New("the connection to the bus was lost")
+
+// Broker is the owner of all state. Its exported methods may be called from
+// any goroutine.
+type Broker struct {
+	config Config
+	log    *slog.Logger
+	bus    *bus.Conn
+	admin  uint32 // besides root: the uid that we run as
+
+	numbers *numbers
+	pipes   chan struct{} // who reads an answer from a pipe; bounded
+
+	// The queue of the owner. post never blocks.
+	mu      sync.Mutex
+	queue   []func()
+	stopped bool
+	wakeup  chan struct{}
+
+	// What follows belongs to the owner's goroutine.
+	sessions map[uint64]*session
+	prompts  map[uint64]*prompt
+	answered recent
+	clients  map[string]*client // by unique name
+	usage    map[uint32]*usage  // by uid
+	live     int                // sessions that have not ended
+	ended    []*session         // in the order of their ends
+	agents   int
+	shown    counts // as last said in PropertiesChanged
+}
+
+// New connects to the bus, and serves calls from then on. The name is taken by
+// Run.
+func New(ctx context.Context, config Config) (*Broker, error) {
+	b := &Broker{
+		config:   config,
+		log:      config.Log,
+		admin:    uint32(os.Geteuid()),
+		numbers:  newNumbers(),
+		pipes:    make(chan struct{}, maxPipes),
+		wakeup:   make(chan struct{}, 1),
+		sessions: make(map[uint64]*session),
+		prompts:  make(map[uint64]*prompt),
+		clients:  make(map[string]*client),
+		usage:    make(map[uint32]*usage),
+	}
+	// Calls need b.bus; none comes before the name is taken, save from
+	// somebody who guesses our unique name, and they wait in the handler.
+	connected := make(chan struct{})
+	conn, err := bus.Dial(ctx, config.Address, bus.Options{
+		Log: config.Log,
+		Handler: func(ctx context.Context, call *bus.Call) ([]any, error) {
+			<-connected
+			return b.dispatch(ctx, call)
+		},
+		Gone: func(p *bus.Peer) { b.post(func() { b.left(p) }) },
+	})
+	b.bus = conn
+	close(connected)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Run serves workers and calls until the context ends (nil) or the bus is lost
+// (ErrBusLost). Sessions live on in their workers.
+func (b *Broker) Run(ctx context.Context) error {
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		if err := b.config.Pool.Serve(b.adopt); err != nil {
+			b.log.Error("the worker socket failed", "error", err)
+		}
+	})
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		b.own(stop)
+	}()
+	err := b.serve(ctx)
+	_ = b.bus.Close()
+	close(stop)
+	<-stopped
+	b.config.Pool.Close() // last, so that no session is taken for lost
+	wait.Wait()
+	return err
+}
+
+// serve takes the name when the owner runs, so that whoever sees the name finds
+// somebody at home.
+func (b *Broker) serve(ctx context.Context) error {
+	if err := b.bus.Own(ctx, api.BusName); err != nil {
+		return fmt.Errorf("take the name %s: %w", api.BusName, err)
+	}
+	b.log.Info("serving", "name", api.BusName, "version", b.config.Version)
+	b.config.Ready()
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-b.bus.Done():
+		return ErrBusLost
+	}
+}
+
+// CloseSessions closes every session and waits until all have ended or the
+// context does: for a bus that ends with us, where nobody could come back.
+func (b *Broker) CloseSessions(ctx context.Context) {
+	for {
+		var open *session
+		var changed chan struct{}
+		b.do(func() {
+			for _, s := range b.sessions {
+				if !s.over() {
+					s.close("the broker stopped")
+					open, changed = s, s.changed
+				}
+			}
+		})
+		if open == nil {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// own runs what is queued, one after the other.
+func (b *Broker) own(stop <-chan struct{}) {
+	for {
+		select {
+		case <-b.wakeup:
+			b.drain()
+		case <-stop:
+			b.mu.Lock()
+			b.stopped = true
+			b.mu.Unlock()
+			b.drain()
+			b.stopTimers()
+			return
+		}
+	}
+}
+
+func (b *Broker) drain() {
+	for {
+		b.mu.Lock()
+		queue := b.queue
+		b.queue = nil
+		b.mu.Unlock()
+		if len(queue) == 0 {
+			b.showCounts()
+			return
+		}
+		for _, f := range queue {
+			f()
+		}
+	}
+}
+
+// post queues f for the owner and does not wait. A panic in f ends the
+// process: the state is rebuilt from the workers.
+func (b *Broker) post(f func()) bool {
+	b.mu.Lock()
+	if b.stopped {
+		b.mu.Unlock()
+		return false
+	}
+	b.queue = append(b.queue, f)
+	b.mu.Unlock()
+	select {
+	case b.wakeup <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// do has the owner run f and waits until it has; false when the broker has
+// stopped and f does not run. A panic in f is the caller's.
+func (b *Broker) do(f func()) bool {
+	done := make(chan any, 1)
+	if !b.post(func() {
+		defer func() { done <- recover() }()
+		f()
+	}) {
+		return false
+	}
+	if p := <-done; p != nil {
+		panic(p)
+	}
+	return true
+}
+
+// caller is what policy is told of a peer.
+func (b *Broker) caller(p *bus.Peer) policy.Caller {
+	return policy.Caller{UID: p.UID, Groups: p.Groups, Admin: p.UID == 0 || p.UID == b.admin}
+}
+
+func (b *Broker) stopTimers() {
+	for _, s := range b.sessions {
+		s.stopTimers()
+	}
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/pamprompt/pamprompt/api"
+)
+
+const (
+	// maxCalls bounds how many calls of one connection are in flight.
+	// dbus-daemon allows 128 of its own; dbus-broker has no such limit.
+	maxCalls = 256
+	// lookupTimeout bounds the question to the bus who a caller is.
+	lookupTimeout = 20 * time.Second
+)
+
+// Call is one method call. Path, Interface, Member and Signature are as
+// received; Interface may be empty.
+type Call struct {
+	Caller    *Peer
+	Path      dbus.ObjectPath
+	Interface string
+	Member    string
+	Signature string
+	Args      []any // as godbus decodes them; `h` is a dbus.UnixFDIndex
+	Flags     dbus.Flags
+
+	fds []int
+}
+
+// Handler answers a call with the values of the reply. An *api.Error or a
+// dbus.Error goes to the caller as it is; of any other error the caller
+// learns nothing, and the journal all.
+type Handler func(context.Context, *Call) ([]any, error)
+
+// Descriptor returns the descriptor that an argument of type `h` means. It
+// stays the call's: it is closed when the handler returns.
+func (c *Call) Descriptor(index dbus.UnixFDIndex) (int, error) {
+	if int(index) >= len(c.fds) {
+		return -1, &api.Error{Code: api.InvalidArgument, Text: "the message has no descriptor of that index"}
+	}
+	return c.fds[index], nil
+}
+
+// calls keeps what a call needs between its arrival and its handler.
+type calls struct {
+	mu       sync.Mutex
+	fds      map[*dbus.Message][]int
+	inFlight map[string]int
+}
+
+func (c *calls) init() {
+	c.fds, c.inFlight = make(map[*dbus.Message][]int), make(map[string]int)
+}
+
+// intercept runs in godbus's reader, once for every message. A method call
+// will come to our wrapper, which closes its descriptors; anything else must
+// not have any. (Peer is answered by godbus itself.)
+func (c *calls) intercept(s *stream) dbus.Interceptor {
+	return func(m *dbus.Message) {
+		fds := s.claim()
+		if len(fds) == 0 {
+			return
+		}
+		if iface, _ := m.Headers[dbus.FieldInterface].Value().(string); m.Type != dbus.TypeMethodCall || iface == driver+".Peer" {
+			closeAll(fds)
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.fds[m] = fds
+	}
+}
+
+func (c *calls) take(m *dbus.Message) []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fds := c.fds[m]
+	delete(c.fds, m)
+	return fds
+}
+
+func (c *calls) closePending() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for m, fds := range c.fds {
+		closeAll(fds)
+		delete(c.fds, m)
+	}
+}
+
+func (c *calls) enter(sender string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inFlight[sender] >= maxCalls {
+		return false
+	}
+	c.inFlight[sender]++
+	return true
+}
+
+func (c *calls) leave(sender string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.inFlight[sender]--; c.inFlight[sender] == 0 {
+		delete(c.inFlight, sender)
+	}
+}
+
+// wrap is what every method call goes through.
+func (c *Conn) wrap(m *dbus.Message, sender string) (reply []any, err error) {
+	fds := c.calls.take(m)
+	defer closeAll(fds)
+	if !c.calls.enter(sender) {
+		return nil, &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("over %d calls of this connection are in flight", maxCalls)}
+	}
+	defer c.calls.leave(sender)
+	call := &Call{Args: m.Body, Flags: m.Flags, fds: fds}
+	call.Path, _ = m.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
+	call.Interface, _ = m.Headers[dbus.FieldInterface].Value().(string)
+	call.Member, _ = m.Headers[dbus.FieldMember].Value().(string)
+	if signature, ok := m.Headers[dbus.FieldSignature].Value().(dbus.Signature); ok {
+		call.Signature = signature.String()
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			c.log.Error("a method panicked", "member", call.Member, "panic", r, "stack", string(debug.Stack()))
+			reply, err = nil, errInternal
+		}
+	}()
+	ctx, cancel := context.WithTimeout(c.conn.Context(), lookupTimeout)
+	call.Caller, err = c.Peer(ctx, sender)
+	cancel()
+	if err != nil {
+		c.log.Warn("caller refused", "sender", sender, "member", call.Member, "why", err)
+		return nil, &api.Error{Code: api.AccessDenied, Text: "who calls could not be established"}
+	}
+	reply, err = c.serve(c.conn.Context(), call)
+	return reply, c.public(call, err)
+}
+
+var errInternal = dbus.NewError("org.freedesktop.DBus.Error.Failed", []any{"internal error; the broker's log has the details"})
+
+// public is the error that may cross the bus.
+func (c *Conn) public(call *Call, err error) error {
+	if err == nil {
+		return nil
+	}
+	if own, ok := errors.AsType[*api.Error](err); ok {
+		return own
+	}
+	if plain, ok := errors.AsType[*dbus.Error](err); ok {
+		return plain
+	}
+	c.log.Error("a method failed", "member", call.Member, "sender", call.Caller.Name, "error", err)
+	return errInternal
+}
+
+// dispatcher makes godbus bring every call to wrap, whatever its path,
+// interface and member: godbus's own look-ups leave no place to close
+// descriptors when they fail.
+type dispatcher struct{ c *Conn }
+
+func (d dispatcher) LookupObject(dbus.ObjectPath) (dbus.ServerObject, bool) { return d, true }
+func (d dispatcher) LookupInterface(string) (dbus.Interface, bool)          { return d, true }
+func (d dispatcher) LookupMethod(string) (dbus.Method, bool)                { return d, true }
+
+// NumArguments and the three after it are for godbus's own decoder, which
+// DecodeArguments replaces.
+func (d dispatcher) NumArguments() int     { return 0 }
+func (d dispatcher) NumReturns() int       { return 0 }
+func (d dispatcher) ArgumentValue(int) any { return nil }
+func (d dispatcher) ReturnValue(int) any   { return nil }
+
+func (d dispatcher) DecodeArguments(_ *dbus.Conn, sender string, m *dbus.Message, _ []any) ([]any, error) {
+	return []any{m, sender}, nil
+}
+
+func (d dispatcher) Call(args ...any) ([]any, error) {
+	return d.c.wrap(args[0].(*dbus.Message), args[1].(string))
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/godbus/dbus/v5"
+)
+
+const driver = "org.freedesktop.DBus"
+
+// ErrNameTaken says that another connection owns the name.
+var ErrNameTaken = errors.New("the name is owned by another connection")
+
+// Conn is a connection that serves calls. Its methods may be called from
+// several goroutines.
+type Conn struct {
+	conn   *dbus.Conn
+	stream *stream
+	log    *slog.Logger
+	serve  Handler
+	id     string // of the bus
+	peers  peers
+	calls  calls
+	out    outbox
+}
+
+// Options of Dial.
+type Options struct {
+	Handler Handler     // answers every method call
+	Gone    func(*Peer) // a peer that was looked up has left the bus; must not block
+	Log     *slog.Logger
+}
+
+// Dial connects to the bus at a D-Bus address list. The caller closes the
+// Conn; calls are served from the moment it returns.
+func Dial(ctx context.Context, address string, o Options) (*Conn, error) {
+	s, err := dialStream(address)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{stream: s, log: o.Log, serve: o.Handler}
+	c.peers.init(c, o.Gone)
+	c.calls.init()
+	c.out.init()
+	s.refused = c.refuse
+	conn, err := dbus.NewConn(s,
+		dbus.WithHandler(dispatcher{c}), dbus.WithSignalHandler(signals{c}), dbus.WithIncomingInterceptor(c.calls.intercept(s)))
+	if err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	c.conn = conn
+	if err := c.introduce(ctx); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	go c.out.run(conn)
+	return c, nil
+}
+
+func (c *Conn) introduce(ctx context.Context) error {
+	if err := c.conn.Auth(nil); err != nil {
+		return fmt.Errorf("authenticate with the bus: %w", err)
+	}
+	if err := c.conn.Hello(); err != nil {
+		return fmt.Errorf("say hello to the bus: %w", err)
+	}
+	if err := c.conn.BusObject().CallWithContext(ctx, driver+".GetId", 0).Store(&c.id); err != nil {
+		return fmt.Errorf("ask the bus for its id: %w", err)
+	}
+	// One rule for everybody who leaves, instead of one for each caller: it
+	// is there before the first caller is looked up, so nobody slips through,
+	// and a script's call does not cost two more round trips.
+	rule := "type='signal',sender='" + driver + "',path='/org/freedesktop/DBus',interface='" + driver +
+		"',member='NameOwnerChanged',arg2=''"
+	if err := c.conn.BusObject().CallWithContext(ctx, driver+".AddMatch", 0, rule).Err; err != nil {
+		return fmt.Errorf("watch who leaves the bus: %w", err)
+	}
+	return nil
+}
+
+// ID is the identity of the bus (org.freedesktop.DBus.GetId): unique names
+// mean something only together with it.
+func (c *Conn) ID() string { return c.id }
+
+// Own takes a well-known name, or fails with ErrNameTaken or what the bus says.
+func (c *Conn) Own(ctx context.Context, name string) error {
+	var reply uint32
+	err := c.conn.BusObject().CallWithContext(ctx, driver+".RequestName", 0, name, uint32(dbus.NameFlagDoNotQueue)).Store(&reply)
+	if err != nil {
+		return err
+	}
+	if r := dbus.RequestNameReply(reply); r != dbus.RequestNameReplyPrimaryOwner && r != dbus.RequestNameReplyAlreadyOwner {
+		return ErrNameTaken
+	}
+	return nil
+}
+
+// Done is closed when the connection is lost or closed.
+func (c *Conn) Done() <-chan struct{} { return c.conn.Context().Done() }
+
+// Close ends the connection. Calls in flight go on and their replies are lost.
+func (c *Conn) Close() error {
+	err := c.conn.Close()
+	c.calls.closePending()
+	return err
+}
+
+// Signal is a signal to send: to everybody when Dest is empty.
+type Signal struct {
+	Dest   string
+	Path   dbus.ObjectPath
+	Name   string // interface.member
+	Values []any
+}
+
+// Send queues a signal and never blocks; signals leave in the order of the
+// calls. The text in it must be UTF-8 without NUL.
+func (c *Conn) Send(s Signal) {
+	dot := strings.LastIndexByte(s.Name, '.')
+	m := &dbus.Message{Type: dbus.TypeSignal, Body: s.Values, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldInterface: dbus.MakeVariant(s.Name[:dot]),
+		dbus.FieldMember:    dbus.MakeVariant(s.Name[dot+1:]),
+		dbus.FieldPath:      dbus.MakeVariant(s.Path),
+	}}
+	if s.Dest != "" {
+		m.Headers[dbus.FieldDestination] = dbus.MakeVariant(s.Dest)
+	}
+	if len(s.Values) > 0 {
+		m.Headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(s.Values...))
+	}
+	c.out.put(m)
+}
+
+// refuse answers a call that never reached godbus. It runs in the reader.
+func (c *Conn) refuse(h header, from, why string) {
+	c.log.Warn("message refused", "sender", from, "why", why)
+	if h.kind != dbus.TypeMethodCall || h.flags&dbus.FlagNoReplyExpected != 0 || from == "" {
+		return
+	}
+	c.out.put(&dbus.Message{Type: dbus.TypeError, Body: []any{why}, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldDestination: dbus.MakeVariant(from),
+		dbus.FieldErrorName:   dbus.MakeVariant("org.freedesktop.DBus.Error.LimitsExceeded"),
+		dbus.FieldReplySerial: dbus.MakeVariant(h.serial),
+		dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(why)),
+	}})
+}
+
+// outbox sends messages one after the other from a goroutine of its own:
+// writing to the bus can block, and neither the owner of the broker's state
+// nor the reader of the bus may.
+type outbox struct {
+	mu     sync.Mutex
+	queue  []*dbus.Message
+	wakeup chan struct{}
+}
+
+func (o *outbox) init() { o.wakeup = make(chan struct{}, 1) }
+
+func (o *outbox) put(m *dbus.Message) {
+	o.mu.Lock()
+	o.queue = append(o.queue, m)
+	o.mu.Unlock()
+	select {
+	case o.wakeup <- struct{}{}:
+	default:
+	}
+}
+
+func (o *outbox) run(conn *dbus.Conn) {
+	for {
+		select {
+		case <-o.wakeup:
+		case <-conn.Context().Done():
+			return
+		}
+		o.mu.Lock()
+		queue := o.queue
+		o.queue = nil
+		o.mu.Unlock()
+		for _, m := range queue {
+			conn.Send(m, nil)
+		}
+	}
+}
+
+// signals takes what the bus itself says; nothing else is listened to.
+type signals struct{ c *Conn }
+
+// DeliverSignal runs in the reader and must not block.
+func (s signals) DeliverSignal(iface, name string, signal *dbus.Signal) {
+	if signal.Sender != driver || iface != driver {
+		return
+	}
+	switch name {
+	case "NameOwnerChanged":
+		if len(signal.Body) != 3 {
+			return
+		}
+		who, _ := signal.Body[0].(string)
+		owner, _ := signal.Body[2].(string)
+		if strings.HasPrefix(who, ":") && owner == "" {
+			s.c.peers.left(who)
+		}
+	case "NameLost":
+		if len(signal.Body) == 1 && signal.Body[0] != s.c.conn.Names()[0] {
+			s.c.log.Error("the bus took our name away", "name", signal.Body[0])
+			go func() { _ = s.c.conn.Close() }()
+		}
+	}
+}

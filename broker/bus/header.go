@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bus
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/godbus/dbus/v5"
+)
+
+const (
+	// fixedHeader is what every message starts with: order, type, flags,
+	// version, body length, serial, length of the fields.
+	fixedHeader = 16
+	// maxFields bounds the header fields of a message that is to be answered.
+	// Ours are a path, three names and a signature.
+	maxFields = 64 << 10
+	// maxMessage bounds a message. The largest that has a use is an answer of
+	// 64 KiB or an environment of the same size.
+	maxMessage = 1 << 20
+)
+
+var errHeader = errors.New("not a D-Bus message header")
+
+// header is what the fixed part of a message says.
+type header struct {
+	order  binary.ByteOrder
+	kind   dbus.Type
+	flags  dbus.Flags
+	body   uint32 // length
+	serial uint32
+	fields uint32 // length, without padding
+}
+
+// parseFixed reads the first 16 bytes of a message.
+func parseFixed(b []byte) (header, error) {
+	if len(b) < fixedHeader {
+		return header{}, errHeader
+	}
+	h := header{kind: dbus.Type(b[1]), flags: dbus.Flags(b[2])}
+	switch b[0] {
+	case 'l':
+		h.order = binary.LittleEndian
+	case 'B':
+		h.order = binary.BigEndian
+	default:
+		return header{}, errHeader
+	}
+	h.body = h.order.Uint32(b[4:])
+	h.serial = h.order.Uint32(b[8:])
+	h.fields = h.order.Uint32(b[12:])
+	// The limits of the specification, which every bus enforces.
+	if h.body > 1<<27 || h.fields > 1<<26 {
+		return header{}, fmt.Errorf("%w: impossible length", errHeader)
+	}
+	return h, nil
+}
+
+// padded is the length of the fields with their padding: the body starts at a
+// multiple of eight.
+func (h header) padded() int { return int(h.fields+7) &^ 7 }
+
+// total is the length of the whole message.
+func (h header) total() int { return fixedHeader + h.padded() + int(h.body) }
+
+// sender finds the SENDER among the header fields, which the bus itself
+// fills in, without decoding anything else. It returns "" when there is none.
+func sender(h header, fields []byte) string {
+	for pos := 0; pos < len(fields); {
+		pos = align(pos, 8)
+		if pos+4 > len(fields) || fields[pos+1] != 1 {
+			return "" // a field's variant has a signature of one type
+		}
+		code, kind := dbus.HeaderField(fields[pos]), fields[pos+2]
+		value, next := fieldValue(h, fields, pos+4, kind)
+		if next < 0 {
+			return ""
+		}
+		if code == dbus.FieldSender && kind == 's' {
+			return string(value)
+		}
+		pos = next
+	}
+	return ""
+}
+
+// fieldValue returns the bytes of one value and where the next field begins;
+// -1 when the field is cut off or of a type that no header field has.
+func fieldValue(h header, b []byte, pos int, kind byte) ([]byte, int) {
+	var start, length int
+	switch kind {
+	case 's', 'o', 'u':
+		pos = align(pos, 4)
+		if pos+4 > len(b) {
+			return nil, -1
+		}
+		if kind == 'u' {
+			return b[pos : pos+4], pos + 4
+		}
+		start, length = pos+4, int(h.order.Uint32(b[pos:]))
+	case 'g':
+		if pos >= len(b) {
+			return nil, -1
+		}
+		start, length = pos+1, int(b[pos])
+	default:
+		return nil, -1
+	}
+	if length > len(b)-start-1 { // a NUL ends it
+		return nil, -1
+	}
+	return b[start : start+length], start + length + 1
+}
+
+func align(n, to int) int { return (n + to - 1) &^ (to - 1) }

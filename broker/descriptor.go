@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/secret"
+)
+
+const (
+	// pipeTimeout is how long a pipe may take to end.
+	pipeTimeout = 10 * time.Second
+	// maxPipes bounds how many pipes are waited for at once: each wait holds
+	// a thread.
+	maxPipes = 32
+)
+
+// normalise makes what a caller's descriptor holds into a sealed memfd: the
+// worker can read that without waiting and without surprise. The bytes never
+// are in our memory: the kernel moves them from descriptor to descriptor. The
+// caller's descriptor stays open and its flags as they are; the memfd is the
+// result's owner's to close.
+func (b *Broker) normalise(ctx context.Context, fd int) (*os.File, error) {
+	var st unix.Stat_t
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err == nil {
+		err = unix.Fstat(fd, &st)
+	}
+	if err != nil {
+		return nil, invalid("the descriptor of the response is of no use: %v", err)
+	}
+	if flags&unix.O_PATH != 0 || flags&unix.O_ACCMODE == unix.O_WRONLY {
+		return nil, invalid("the descriptor of the response cannot be read: pass the reading end of a pipe, or a sealed memfd")
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFIFO:
+		select {
+		case b.pipes <- struct{}{}:
+			defer func() { <-b.pipes }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		return drainPipe(fd)
+	case unix.S_IFREG:
+		return copyMemfd(fd, st.Size)
+	}
+	return nil, invalid("the descriptor of the response is %s: pass a sealed memfd or the reading end of a pipe", kindOf(st.Mode))
+}
+
+func kindOf(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return "a directory"
+	case unix.S_IFREG:
+		return "a file of a file system"
+	case unix.S_IFSOCK:
+		return "a socket"
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return "a device"
+	}
+	return "of an unknown kind"
+}
+
+var errTooLong = &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("the response is longer than %d bytes", api.MaxResponse)}
+
+// copyMemfd takes a memfd. One that is sealed is passed on as it is; any other
+// could change between here and the worker, and is copied.
+func copyMemfd(fd int, size int64) (*os.File, error) {
+	const want = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
+	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	if err != nil {
+		// A file system may take for ever to answer a read.
+		return nil, invalid("the descriptor of the response is %s: pass a sealed memfd or the reading end of a pipe", kindOf(unix.S_IFREG))
+	}
+	if size > api.MaxResponse {
+		return nil, errTooLong
+	}
+	if seals&want == want {
+		again, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("pass on a memfd: %w", err)
+		}
+		return os.NewFile(uintptr(again), "response"), nil
+	}
+	return fill(func(to int) (int64, error) {
+		var from, total int64
+		for total <= api.MaxResponse {
+			n, err := unix.Sendfile(to, fd, &from, api.MaxResponse+1-int(total))
+			if n <= 0 || err != nil {
+				return total, err
+			}
+			total += int64(n)
+		}
+		return total, nil
+	})
+}
+
+// drainPipe takes what comes out of a pipe until its end.
+func drainPipe(fd int) (*os.File, error) {
+	deadline := time.Now().Add(pipeTimeout)
+	return fill(func(to int) (int64, error) {
+		var total int64
+		for total <= api.MaxResponse {
+			n, err := unix.Splice(fd, nil, to, &total, api.MaxResponse+1-int(total), unix.SPLICE_F_NONBLOCK)
+			switch {
+			case err == unix.EAGAIN:
+				if err := waitReadable(fd, deadline); err != nil {
+					return total, err
+				}
+			case err == unix.EINTR:
+			case err != nil || n == 0:
+				return total, err
+			}
+		}
+		return total, nil
+	})
+}
+
+func waitReadable(fd int, deadline time.Time) error {
+	for {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return &api.Error{Code: api.TimedOut, Text: fmt.Sprintf(
+				"the pipe with the response did not end within %v: close its writing end", pipeTimeout)}
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left/time.Millisecond)+1)
+		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// fill makes a sealed memfd of what move moves into it.
+func fill(move func(to int) (int64, error)) (*os.File, error) {
+	f, err := secret.NewMemfd()
+	if err != nil {
+		return nil, err
+	}
+	total, err := move(int(f.Fd()))
+	switch {
+	case err != nil:
+	case total > api.MaxResponse:
+		err = errTooLong
+	default:
+		err = secret.Seal(f)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}

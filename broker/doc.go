@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package broker is the broker: it holds what there is to know about sessions,
+// prompts and agents, in one place and one order, and shows it on D-Bus. It runs
+// no PAM, reads no answer, starts no process and keeps no file; what it knows
+// of a session it was told by that session's worker, and can be told again.
+//
+// In the order of the data:
+//
+//	bus/          the connection to the bus, and the wrapper around each call
+//	objects.go    from a call's path, interface and member to a function; introspection
+//	properties.go what Get, GetAll and GetManagedObjects answer
+//	manager.go    the members of org.pamprompt.Broker1.Manager
+//	sessions.go   the members of org.pamprompt.Broker1.Session
+//	options.go    the arguments of OpenSession, bounded and checked
+//	answer.go     an answer on its way from a caller to a worker
+//	descriptor.go a caller's descriptor made into a sealed memfd, unread
+//	broker.go     the one owner of the state: a queue of functions, run one by one
+//	client.go     who is on the bus, what they own, what they were told
+//	session.go    a session: its states, its end
+//	packets.go    what a session's worker says
+//	prompt.go     a prompt: a slot that is taken once
+//	numbers.go    numbers that never come twice in one boot
+//	workers/      the worker socket and the idle workers
+//
+// Everything from client.go to prompt.go runs in the owner's goroutine; what is
+// before that hands it functions with Broker.do and never touches the state
+// otherwise.
+package broker

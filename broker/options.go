@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/worker"
+)
+
+// maxTimeout keeps sums with a clock far from their limits.
+const maxTimeout = 366 * 24 * time.Hour
+
+var (
+	serviceName  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@:+-]*$`)
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	localeName   = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
+)
+
+func invalid(format string, args ...any) *api.Error {
+	return &api.Error{Code: api.InvalidArgument, Text: fmt.Sprintf(format, args...)}
+}
+
+// checkService bounds the name of a PAM service. It becomes part of a path in
+// libpam.
+func checkService(name string) error {
+	switch {
+	case name == "":
+		return invalid("the service is empty: name a file of /etc/pam.d")
+	case len(name) > api.MaxName:
+		return invalid("the service's name is %d bytes long, at most %d are allowed", len(name), api.MaxName)
+	case !serviceName.MatchString(name):
+		return invalid("the service %s is not the name of a file of /etc/pam.d: letters, digits and _ . @ : + - only", quote(name))
+	}
+	return nil
+}
+
+// checkUser bounds a user's name, without asking whether there is such a user.
+func checkUser(name string) error {
+	switch {
+	case name == "":
+		return invalid("the user is empty: PAM would have to ask for it")
+	case len(name) > api.MaxName:
+		return invalid("the user's name is %d bytes long, at most %d are allowed", len(name), api.MaxName)
+	case strings.ContainsAny(name, "/:") || hasControl(name) || strings.HasPrefix(name, "-") || name == "." || name == "..":
+		return invalid("%s is no user name: it holds / or : or a control character, or starts with -", quote(name))
+	}
+	return nil
+}
+
+func hasControl(s string) bool { return strings.ContainsFunc(s, unicode.IsControl) }
+
+// quote shows the beginning of what a caller sent, so that an error is never
+// longer than what it complains about.
+func quote(s string) string {
+	const most = 64
+	if len(s) > most {
+		return fmt.Sprintf("%q...", strings.ToValidUTF8(s[:most], ""))
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// parseOptions turns the options of OpenSession into those of a worker. Every
+// error names the option.
+func parseOptions(given map[string]dbus.Variant) (*worker.Options, error) {
+	o := &worker.Options{Attempts: 1}
+	for _, name := range sortedKeys(given) {
+		set, known := openOptions[name]
+		if !known {
+			return nil, &api.Error{Code: api.UnknownOption, Text: fmt.Sprintf("OpenSession has no option %s; it has %s",
+				quote(name), strings.Join(sortedKeys(openOptions), ", "))}
+		}
+		if err := set(o, name, given[name]); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+type setter func(o *worker.Options, name string, v dbus.Variant) error
+
+// openOptions are the options of OpenSession.
+var openOptions = map[string]setter{
+	api.OptionTTY:         text(func(o *worker.Options, s string) { o.Tty = s }),
+	api.OptionRhost:       text(func(o *worker.Options, s string) { o.Rhost = s }),
+	api.OptionRuser:       text(func(o *worker.Options, s string) { o.Ruser = s }),
+	api.OptionXDisplay:    text(func(o *worker.Options, s string) { o.Xdisplay = s }),
+	api.OptionReason:      text(func(o *worker.Options, s string) { o.Reason = s }),
+	api.OptionLinger:      flag(func(o *worker.Options, b bool) { o.Linger = b }),
+	api.OptionAgent:       flag(func(o *worker.Options, b bool) { o.Agent = b }),
+	api.OptionSilent:      flag(func(o *worker.Options, b bool) { o.Silent = b }),
+	api.OptionLocale:      typed("a string", setLocale),
+	api.OptionEnvironment: typed("an array of strings", setEnvironment),
+	api.OptionPhases:      typed("an array of strings", setPhases),
+	api.OptionTimeout:     typed("a uint64, in microseconds", setTimeout),
+	api.OptionAttempts:    typed("a uint32", setAttempts),
+}
+
+// typed makes a setter of a function that takes a value of one type.
+func typed[T any](what string, set func(*worker.Options, T) error) setter {
+	return func(o *worker.Options, name string, v dbus.Variant) error {
+		value, ok := v.Value().(T)
+		if !ok {
+			return invalid("option %s is %s, not of type %q", name, what, v.Signature().String())
+		}
+		if err := set(o, value); err != nil {
+			return invalid("option %s %v", name, err)
+		}
+		return nil
+	}
+}
+
+func text(set func(*worker.Options, string)) setter {
+	return typed("a string", func(o *worker.Options, s string) error {
+		if len(s) > api.MaxText {
+			return fmt.Errorf("is %d bytes long, at most %d are allowed", len(s), api.MaxText)
+		}
+		if hasControl(s) {
+			return fmt.Errorf("holds a control character")
+		}
+		set(o, s)
+		return nil
+	})
+}
+
+func flag(set func(*worker.Options, bool)) setter {
+	return typed("a boolean", func(o *worker.Options, b bool) error {
+		set(o, b)
+		return nil
+	})
+}
+
+func setLocale(o *worker.Options, s string) error {
+	if !localeName.MatchString(s) {
+		return fmt.Errorf("is %s, which is no name of a locale: try C.UTF-8", quote(s))
+	}
+	o.Locale = s
+	return nil
+}
+
+func setEnvironment(o *worker.Options, entries []string) error {
+	size := 0
+	for _, entry := range entries {
+		name, _, ok := strings.Cut(entry, "=")
+		if !ok || !variableName.MatchString(name) {
+			return fmt.Errorf("has the entry %s, which is not NAME=value", quote(entry))
+		}
+		size += len(entry) + 1
+	}
+	if size > api.MaxEnvironment {
+		return fmt.Errorf("is %d bytes long, at most %d are allowed", size, api.MaxEnvironment)
+	}
+	o.Environment = entries
+	return nil
+}
+
+var phases = map[string]worker.Phase{
+	"authenticate": worker.Phase_PHASE_AUTHENTICATE,
+	"account":      worker.Phase_PHASE_ACCOUNT,
+	"credentials":  worker.Phase_PHASE_CREDENTIALS,
+	"session":      worker.Phase_PHASE_SESSION,
+}
+
+func setPhases(o *worker.Options, names []string) error {
+	if len(names) == 0 {
+		return fmt.Errorf("is empty: name at least one of %s", strings.Join(sortedKeys(phases), ", "))
+	}
+	for _, name := range names {
+		phase, ok := phases[name]
+		if !ok {
+			return fmt.Errorf("has %s, which is none of %s", quote(name), strings.Join(sortedKeys(phases), ", "))
+		}
+		if slices.Contains(o.Phases, phase) {
+			return fmt.Errorf("has %s twice", name)
+		}
+		o.Phases = append(o.Phases, phase)
+	}
+	slices.Sort(o.Phases) // PAM's order, whatever the caller's
+	return nil
+}
+
+func setTimeout(o *worker.Options, usec uint64) error {
+	if usec > uint64(maxTimeout/time.Microsecond) {
+		return fmt.Errorf("is over a year: 0 waits for ever")
+	}
+	o.TimeoutUsec = usec
+	return nil
+}
+
+func setAttempts(o *worker.Options, n uint32) error {
+	if n < 1 || n > api.MaxAttempts {
+		return fmt.Errorf("is %d, which is not 1 to %d", n, api.MaxAttempts)
+	}
+	o.Attempts = n
+	return nil
+}

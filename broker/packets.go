@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/worker"
+	"github.com/pamprompt/pamprompt/broker/bus"
+)
+
+// Packet is one packet of the session's worker. It runs in the worker's
+// reader and returns when the owner has dealt with it.
+func (s *session) Packet(m *worker.ToBroker) {
+	var number uint64
+	if m.GetPrompt() != nil {
+		var err error
+		if number, err = s.b.numbers.next(context.Background()); err != nil {
+			return
+		}
+	}
+	s.b.do(func() {
+		if s.over() {
+			return
+		}
+		if err := s.handle(m, number); err != nil {
+			s.lost(fmt.Errorf("%w: %w", worker.ErrMalformed, err))
+		}
+	})
+}
+
+// Lost is the end of the worker's connection.
+func (s *session) Lost(err error) {
+	if errors.Is(err, io.EOF) {
+		err = errors.New("it ended without saying why")
+	}
+	s.b.do(func() { s.lost(err) })
+}
+
+// handle checks a packet against the state that the session is in. An error
+// is a break of the protocol, and the end of the session.
+func (s *session) handle(m *worker.ToBroker, number uint64) error {
+	if s.started != nil && m.GetEntering() == nil && m.GetFailed() == nil && m.GetClosed() == nil {
+		return errors.New("it began with something else than Entering")
+	}
+	switch m := m.GetMessage().(type) {
+	case *worker.ToBroker_Entering:
+		return s.entering(m.Entering)
+	case *worker.ToBroker_Resolved:
+		s.resolved, s.uid = true, m.Resolved.GetUid()
+	case *worker.ToBroker_Prompt:
+		if s.prompt != nil {
+			return errors.New("it asked while a question was open")
+		}
+		s.numbered(m.Prompt.GetIndex(), number)
+		s.ask(m.Prompt, number)
+	case *worker.ToBroker_Taken:
+		return s.taken(m.Taken)
+	case *worker.ToBroker_Withdrawn:
+		return s.withdrawn(m.Withdrawn)
+	case *worker.ToBroker_Text:
+		s.tell(m.Text)
+	case *worker.ToBroker_Opened:
+		return s.open(m.Opened)
+	case *worker.ToBroker_Closed:
+		s.closed(m.Closed)
+	case *worker.ToBroker_Failed:
+		s.failed(m.Failed)
+	}
+	return nil
+}
+
+// entering follows the phases, which only go forward, except that
+// authentication may be tried again.
+func (s *session) entering(e *worker.Entering) error {
+	again := e.GetPhase() == worker.Phase_PHASE_AUTHENTICATE && s.phase == e.GetPhase() && e.GetAttempt() > s.attempt
+	first := e.GetPhase() == worker.Phase_PHASE_START && s.started != nil
+	if e.GetPhase() <= s.phase && !again && !first || e.GetPhase() == worker.Phase_PHASE_OPEN {
+		return fmt.Errorf("it went from phase %s to %s", phaseName(s.phase), phaseName(e.GetPhase()))
+	}
+	s.phase, s.attempt = e.GetPhase(), e.GetAttempt()
+	if first {
+		s.take(nil)
+		s.announce()
+		s.b.log.Info("session opened by a caller", "session", s.id, "service", s.start.GetService(),
+			"owner-uid", s.start.GetOwner().GetUid(), "owner-pid", s.start.GetOwner().GetPid(), "worker", s.worker.PID())
+	}
+	return nil
+}
+
+// numbered tells the worker the number of its prompt before anybody else
+// hears of it, so that a later broker can be told.
+func (s *session) numbered(index uint32, number uint64) {
+	s.send(&worker.ToWorker{Message: &worker.ToWorker_Numbered{Numbered: &worker.Numbered{Index: index, Number: number}}})
+}
+
+// send tells the worker something that needs no answer. When it cannot be
+// told, its connection is about to end, and that is dealt with there.
+func (s *session) send(m *worker.ToWorker) {
+	if err := s.worker.Send(m); err != nil {
+		s.b.log.Warn("a worker could not be told something", "session", s.id, "worker", s.worker.PID(), "error", err)
+		if errors.Is(err, worker.ErrBusy) {
+			s.worker.Close() // it does not read: the session ends with the connection
+		}
+	}
+}
+
+// taken is what the worker says of an answer.
+func (s *session) taken(t *worker.Taken) error {
+	q := s.prompt
+	if q == nil || q.index != t.GetIndex() || q.claim == nil {
+		return nil // the question ended while the answer was on its way
+	}
+	if t.GetError() == "" {
+		verdict := q.claim
+		q.claim = nil
+		verdict.verdict <- nil
+		q.end(api.OutcomeAnswered)
+		return nil
+	}
+	if !api.Code(t.GetError()).Known() {
+		return fmt.Errorf("it refused an answer with an error of no name")
+	}
+	q.release(&api.Error{Code: api.Code(t.GetError()), Text: clean([]byte(t.GetText()))})
+	return nil
+}
+
+func (s *session) withdrawn(w *worker.Withdrawn) error {
+	q := s.prompt
+	if q == nil || q.index != w.GetIndex() {
+		return errors.New("it withdrew a question that was not open")
+	}
+	switch w.GetOutcome() {
+	case worker.Outcome_OUTCOME_CANCELLED:
+		q.end(api.OutcomeCancelled)
+	case worker.Outcome_OUTCOME_EXPIRED:
+		q.end(api.OutcomeExpired)
+	default:
+		q.end(api.OutcomeSessionClosed)
+	}
+	return nil
+}
+
+// tell passes on a text that wants no answer.
+func (s *session) tell(m *worker.Message) {
+	for _, p := range s.b.audience(s) {
+		s.b.bus.Send(bus.Signal{
+			Dest: p.Name, Path: api.RootPath, Name: api.ManagerInterface + ".Message",
+			Values: []any{s.path(), styleName(m.GetStyle()), clean(m.GetText())},
+		})
+	}
+}
+
+func (s *session) open(o *worker.Opened) error {
+	if s.opened || s.prompt != nil || s.phase > worker.Phase_PHASE_OPEN {
+		return fmt.Errorf("it opened in phase %s", phaseName(s.phase))
+	}
+	s.phase = worker.Phase_PHASE_OPEN
+	s.environment, s.openedAt = strs(o.GetEnvironment()), o.GetOpenedUsec()
+	if s.state == api.StateOpening { // not when it is being closed already
+		s.enter(api.StateOpen)
+	}
+	return nil
+}
+
+func (s *session) closed(c *worker.Closed) {
+	text := clean(c.GetText())
+	if s.why != "" {
+		text = s.why
+	}
+	s.end(api.StateClosed, c.GetPamResult(), text)
+}
+
+func (s *session) failed(f *worker.Failed) {
+	code := api.Code(f.GetError())
+	if !code.Known() {
+		code = api.WorkerFailed // of a later version
+	}
+	s.end(api.StateFailed, f.GetPamResult(), (&api.Error{Code: code, Text: clean(f.GetText())}).Error())
+}
+
+func strs(entries [][]byte) []string {
+	out := make([]string, len(entries))
+	for i, entry := range entries {
+		out[i] = clean(entry)
+	}
+	return out
+}

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/worker"
+	"github.com/pamprompt/pamprompt/broker/bus"
+	"github.com/pamprompt/pamprompt/broker/workers"
+	"github.com/pamprompt/pamprompt/policy"
+)
+
+const (
+	// killAfter is how much longer than a worker the broker waits for it to
+	// close, before it kills it.
+	killAfter = 5 * time.Second
+	// keepEnded is how long the object of an ended session stays for somebody
+	// who was not there at the end; keepOwned, for an owner who is.
+	keepEnded = 30 * time.Second
+	keepOwned = 60 * time.Second
+	// maxEnded bounds how many of them stay.
+	maxEnded = 1024
+)
+
+// session is a view of the session that a worker holds.
+type session struct {
+	b      *Broker
+	id     uint64
+	start  *worker.Start
+	worker *workers.Worker
+	owner  *client // nil when it has left the bus, or was never looked up
+
+	state       string
+	opened      bool // it was open once
+	phase       worker.Phase
+	attempt     uint32
+	resolved    bool // uid is known
+	uid         uint32
+	prompt      *prompt
+	environment []string
+	openedAt    uint64 // CLOCK_REALTIME, microseconds
+	result      int32  // of PAM
+	text        string // what it ended with
+	why         string // it is being closed
+
+	announced bool          // the bus was told of it
+	started   chan error    // told once, when the worker took it or did not; nil then
+	changed   chan struct{} // closed at every change, and replaced
+	late      *time.Timer   // to kill, or to forget
+}
+
+func (b *Broker) newSession(start *worker.Start, w *workers.Worker) *session {
+	return &session{
+		b: b, id: start.GetSession(), start: start, worker: w,
+		state: api.StateOpening, phase: worker.Phase_PHASE_START, changed: make(chan struct{}),
+	}
+}
+
+func (s *session) path() dbus.ObjectPath {
+	return dbus.ObjectPath(api.SessionPrefix + strconv.FormatUint(s.id, 10))
+}
+
+// object is what policy is told of a session, also of none.
+func (s *session) object() policy.Object {
+	if s == nil {
+		return policy.Object{}
+	}
+	return policy.Object{Exists: true, OwnerUID: s.start.GetOwner().GetUid()}
+}
+
+func (s *session) over() bool { return s.state == api.StateClosed || s.state == api.StateFailed }
+
+// reached reports whether the session has been in a state, or will never be.
+func (s *session) reached(state string) bool {
+	switch state {
+	case api.StateOpening:
+		return true
+	case api.StateOpen:
+		return s.opened || s.over()
+	case api.StateClosing:
+		return s.state == api.StateClosing || s.over()
+	}
+	return s.over()
+}
+
+// notify wakes everybody who waits for a change.
+func (s *session) notify() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// add puts a session where it is found. The worker has it now.
+func (b *Broker) add(s *session, owner *client) {
+	b.sessions[s.id] = s
+	b.charge(s.start.GetOwner().GetUid()).sessions++
+	b.live++
+	if s.owner = owner; owner != nil {
+		owner.sessions[s] = struct{}{}
+	}
+}
+
+// announce tells the bus that there is a session: numbers and a state, nothing
+// private.
+func (s *session) announce() {
+	s.announced = true
+	s.b.bus.Send(bus.Signal{Path: api.RootPath, Name: api.ManagerInterface + ".SessionAdded", Values: []any{s.id, s.path()}})
+	s.b.bus.Send(bus.Signal{Path: api.RootPath, Name: objectManager + ".InterfacesAdded", Values: []any{
+		s.path(), map[string]map[string]dbus.Variant{api.SessionInterface: variants(map[string]any{"Id": s.id, "State": s.state})},
+	}})
+}
+
+// enter changes the state, and tells.
+func (s *session) enter(state string) {
+	if s.state == state {
+		return
+	}
+	s.state = state
+	s.opened = s.opened || state == api.StateOpen
+	s.b.bus.Send(bus.Signal{Path: s.path(), Name: properties + ".PropertiesChanged", Values: []any{
+		api.SessionInterface, s.publicProperties(), []string{"UID", "ResultText", "Environment"},
+	}})
+	s.notify()
+}
+
+// close has the worker end the session. why is what the session's text will
+// say; it is empty when a caller asked for it.
+func (s *session) close(why string) {
+	if s.over() || s.state == api.StateClosing {
+		return
+	}
+	s.why = why
+	s.enter(api.StateClosing)
+	err := s.worker.Send(&worker.ToWorker{Message: &worker.ToWorker_Close{Close: &worker.Close{}}})
+	if err != nil {
+		s.lost(fmt.Errorf("it could not be told to close: %w", err))
+		return
+	}
+	s.late = s.b.after(s.b.config.CloseTimeout+killAfter, func() {
+		if !s.over() {
+			s.kill(fmt.Sprintf("it did not close within %v", s.b.config.CloseTimeout+killAfter))
+		}
+	})
+}
+
+// kill ends a worker that does not do as it is told.
+func (s *session) kill(why string) {
+	if err := s.worker.Kill(); err != nil {
+		s.b.log.Error("a worker could not be killed", "session", s.id, "worker", s.worker.PID(), "error", err)
+	}
+	s.lost(fmt.Errorf("%s, and was killed", why))
+}
+
+// lost ends a session whose worker is of no use any more. PAM may not have
+// been closed; if the worker lives and comes back, it is told to.
+func (s *session) lost(err error) {
+	if s.over() {
+		return
+	}
+	text := fmt.Sprintf("worker %d was lost in phase %s: %v; PAM may not have been closed", s.worker.PID(), phaseName(s.phase), err)
+	s.b.log.Error("session failed", "session", s.id, "why", text)
+	s.end(api.StateFailed, s.result, (&api.Error{Code: api.WorkerFailed, Text: text}).Error())
+}
+
+// end is the one way a session ends.
+func (s *session) end(state string, result int32, text string) {
+	b := s.b
+	s.stopTimers()
+	s.worker.Close()
+	if s.prompt != nil {
+		s.prompt.end(api.OutcomeSessionClosed)
+	}
+	s.result, s.text = result, text
+	b.live--
+	b.charge(s.start.GetOwner().GetUid()).sessions--
+	b.settle(s.start.GetOwner().GetUid())
+	if s.started != nil { // OpenSession says it all; nobody has seen the session
+		s.state = state
+		err := api.ParseResult(text)
+		if err == nil {
+			err = &api.Error{Code: api.Cancelled, Text: "the session was closed before it began"}
+		}
+		s.take(err)
+		s.forget()
+		return
+	}
+	s.enter(state)
+	b.log.Info("session ended", "session", s.id, "state", state, "pam", result, "why", text)
+	if s.owner == nil && !s.start.GetOptions().GetLinger() {
+		s.forget()
+		return
+	}
+	keep := keepOwned
+	if s.owner == nil {
+		keep = keepEnded
+	}
+	s.late = b.after(keep, s.forget)
+	if b.ended = append(b.ended, s); len(b.ended) > maxEnded {
+		b.ended[0].forget()
+	}
+}
+
+// take tells OpenSession what became of it.
+func (s *session) take(err *api.Error) {
+	if s.started == nil {
+		return
+	}
+	if err == nil {
+		s.started <- nil
+	} else {
+		s.started <- err
+	}
+	s.started = nil
+}
+
+// forget removes the object of an ended session.
+func (s *session) forget() {
+	b := s.b
+	s.stopTimers()
+	if b.sessions[s.id] != s {
+		return
+	}
+	delete(b.sessions, s.id)
+	b.ended = slices.DeleteFunc(b.ended, func(other *session) bool { return other == s })
+	if s.owner != nil {
+		delete(s.owner.sessions, s)
+		b.tidy(s.owner)
+		s.owner = nil
+	}
+	s.notify()
+	if s.announced {
+		b.bus.Send(bus.Signal{Path: api.RootPath, Name: api.ManagerInterface + ".SessionRemoved", Values: []any{s.id, s.path()}})
+		b.bus.Send(bus.Signal{Path: api.RootPath, Name: objectManager + ".InterfacesRemoved", Values: []any{s.path(), []string{api.SessionInterface}}})
+	}
+}
+
+// orphaned is called when the owner has left the bus.
+func (s *session) orphaned() {
+	s.owner = nil
+	switch {
+	case s.over() && s.start.GetOptions().GetLinger():
+		s.stopTimers()
+		s.late = s.b.after(keepEnded, s.forget)
+	case s.over():
+		s.forget()
+	case !s.start.GetOptions().GetLinger():
+		s.close("its owner left the bus")
+	}
+}
+
+func (s *session) stopTimers() {
+	if s.late != nil {
+		s.late.Stop()
+		s.late = nil
+	}
+}
+
+// after has the owner run f later. Stopping the timer from the owner's
+// goroutine does not stop an f that is queued already: f must check.
+func (b *Broker) after(d time.Duration, f func()) *time.Timer {
+	return time.AfterFunc(d, func() { b.post(f) })
+}
+
+// adopt takes over a worker that comes with a session. It runs in the
+// worker's reader.
+func (b *Broker) adopt(w *workers.Worker, d *worker.Session) {
+	start := d.GetStart()
+	b.numbers.seen(start.GetSession())
+	b.numbers.seen(d.GetPrompt().GetNumber())
+	owner := b.presentOwner(start.GetOwner())
+	b.do(func() {
+		if _, known := b.sessions[start.GetSession()]; known {
+			// We gave it up when its connection broke.
+			b.log.Warn("a lost session came back and is closed", "session", start.GetSession(), "worker", w.PID())
+			w.Refuse()
+			return
+		}
+		s := b.newSession(start, w)
+		if !w.Bind(s) {
+			return
+		}
+		var c *client
+		if owner != nil {
+			c = b.client(owner)
+		}
+		b.add(s, c)
+		s.rebuild(d)
+	})
+}
+
+// presentOwner finds the connection that opened a session, if it is still on
+// the bus: unique names mean nothing on another bus.
+func (b *Broker) presentOwner(o *worker.Owner) *bus.Peer {
+	if o.GetBusId() != b.bus.ID() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	p, err := b.bus.Peer(ctx, o.GetName())
+	if err != nil || p.UID != o.GetUid() {
+		return nil
+	}
+	return p
+}
+
+// rebuild fills a session in from what its worker knows of it, and goes on
+// where the last broker stopped.
+func (s *session) rebuild(d *worker.Session) {
+	s.phase = d.GetPhase()
+	if r := d.GetResolved(); r != nil {
+		s.resolved, s.uid = true, r.GetUid()
+	}
+	switch {
+	case s.phase == worker.Phase_PHASE_OPEN:
+		s.state = api.StateOpen
+	case s.phase > worker.Phase_PHASE_OPEN:
+		s.state = api.StateClosing
+	}
+	if o := d.GetOpened(); o != nil {
+		s.opened = true
+		s.environment, s.openedAt = strs(o.GetEnvironment()), o.GetOpenedUsec()
+	}
+	s.announce()
+	s.b.log.Info("session taken over", "session", s.id, "state", s.state, "worker", s.worker.PID())
+	if p := d.GetPrompt(); p != nil {
+		number := p.GetNumber()
+		if number == 0 { // the last broker died before it could number it
+			number, _ = s.b.numbers.try()
+			if number == 0 {
+				s.lost(fmt.Errorf("no number could be given to its prompt"))
+				return
+			}
+			s.numbered(p.GetIndex(), number)
+		}
+		s.ask(p, number)
+	}
+	switch {
+	case d.GetClosed() != nil:
+		s.closed(d.GetClosed())
+	case d.GetFailed() != nil:
+		s.failed(d.GetFailed())
+	case s.owner == nil && !s.start.GetOptions().GetLinger():
+		s.close("its owner left the bus")
+	}
+}

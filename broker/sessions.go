@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/policy"
+)
+
+var sessionMembers = map[string]method{
+	"Wait":       waitSession,
+	"NextPrompt": nextPrompt,
+	"Close":      closeSession,
+}
+
+var states = []string{api.StateOpening, api.StateOpen, api.StateClosing, api.StateClosed, api.StateFailed}
+
+// waitSession returns when the session has reached a state, or has ended.
+func waitSession(b *Broker, ctx context.Context, t target) ([]any, error) {
+	state := t.call.Args[0].(string)
+	if !slices.Contains(states, state) {
+		return nil, invalid("%s is no state of a session: it is one of %s", quote(state), strings.Join(states, ", "))
+	}
+	var reply []any
+	err := b.await(ctx, t, func(s *session) (bool, error) {
+		reply = []any{s.state, s.result, s.text}
+		return s.reached(state), nil
+	})
+	return reply, err
+}
+
+// nextPrompt returns the first pending prompt above a number, and waits for
+// one while one can come.
+func nextPrompt(b *Broker, ctx context.Context, t target) ([]any, error) {
+	after := t.call.Args[0].(uint64)
+	var reply []any
+	err := b.await(ctx, t, func(s *session) (bool, error) {
+		if q := s.prompt; q != nil && q.number > after && q.claim == nil {
+			reply = []any{q.number, q.style, q.message, q.details}
+			return true, nil
+		}
+		if s.over() || s.state == api.StateOpen {
+			return false, &api.Error{Code: api.NoSuchPrompt, Text: strings.TrimSuffix(fmt.Sprintf("session %d asks nothing more, it is %s: %s", s.id, s.state, s.text), ": ")}
+		}
+		return false, nil
+	})
+	return reply, err
+}
+
+// await looks at a session at every change, until done says so, the session
+// is gone, or nobody waits any more.
+func (b *Broker) await(ctx context.Context, t target, done func(*session) (bool, error)) error {
+	for {
+		var (
+			ready   bool
+			changed chan struct{}
+		)
+		err := b.look(func() error {
+			s, err := b.visible(t.call.Caller, t.session, policy.See)
+			if err == nil {
+				changed = s.changed
+				ready, err = done(s)
+			}
+			return err
+		})
+		if ready || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-t.call.Caller.Gone():
+			return errCallerLeft
+		case <-ctx.Done():
+			return errStopping
+		}
+	}
+}
+
+func closeSession(b *Broker, _ context.Context, t target) ([]any, error) {
+	return nil, b.look(func() error {
+		s, err := b.visible(t.call.Caller, t.session, policy.Manage)
+		if err == nil {
+			s.close("")
+		}
+		return err
+	})
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package workers
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pamprompt/pamprompt/api/worker"
+)
+
+// Worker is one connected worker. Send and Kill may be called from any
+// goroutine.
+type Worker struct {
+	pool  *Pool
+	conn  *worker.Conn
+	pid   int
+	pidfd int // -1 where the kernel has none
+
+	mu     sync.Mutex
+	events Events
+	over   bool // the reader has ended: nobody will hear of this worker again
+	closed bool
+}
+
+// Events is where a bound worker's packets go, in their order, from one
+// goroutine. Each call returns when the packet was dealt with, so that a
+// worker that talks too much waits.
+type Events interface {
+	// Packet is one packet: not Hello, and never with an unknown message.
+	Packet(*worker.ToBroker)
+	// Lost is the end of the connection, and of the events. The error is io.EOF
+	// when the worker closed it or died, and wraps worker.ErrMalformed
+	// when it broke the protocol.
+	Lost(error)
+}
+
+// Unbind undoes Bind, for a worker that could not be used after all.
+func (w *Worker) Unbind() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = nil
+}
+
+// PID is the worker's process, as the kernel noted it when it dialled.
+func (w *Worker) PID() int { return w.pid }
+
+// Bind says where the packets of a worker that was acquired or adopted go. It
+// returns false when the worker is lost already; no event comes then.
+func (w *Worker) Bind(e Events) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.over {
+		return false
+	}
+	w.events = e
+	return true
+}
+
+// Send sends a packet with these descriptors, which stay the caller's. It
+// never waits; a worker that does not take packets is an error.
+func (w *Worker) Send(m *worker.ToWorker, fds ...int) error { return w.conn.Send(m, fds...) }
+
+// Refuse tells a worker, whose session the broker does not take, to close it.
+func (w *Worker) Refuse() {
+	_ = w.Send(&worker.ToWorker{Message: &worker.ToWorker_Close{Close: &worker.Close{}}})
+}
+
+// Kill ends the process, PAM or not. It does nothing when the process is not
+// certain to be this worker.
+func (w *Worker) Kill() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.pidfd < 0 {
+		return errors.New("the kernel has no pidfd for it")
+	}
+	return unix.PidfdSendSignal(w.pidfd, unix.SIGKILL, nil, 0)
+}
+
+// Close closes the connection. The worker, if it has a session, dials again.
+func (w *Worker) Close() {
+	_ = w.conn.Close()
+	w.pool.drop(w)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed && w.pidfd >= 0 {
+		_ = unix.Close(w.pidfd)
+	}
+	w.closed, w.pidfd = true, -1
+}
+
+// read is the life of a connection: Hello, then packets until the end.
+func (w *Worker) read() {
+	err := w.hello()
+	for err == nil {
+		err = w.packet()
+	}
+	w.mu.Lock()
+	events := w.events
+	w.over = true
+	w.mu.Unlock()
+	if events != nil {
+		events.Lost(err)
+	} else if !errors.Is(err, io.EOF) {
+		w.pool.log.Warn("a worker without a session was dropped", "pid", w.pid, "error", err)
+	}
+	w.Close()
+}
+
+// hello reads the first packet and files the worker where it belongs.
+func (w *Worker) hello() error {
+	late := time.AfterFunc(helloTimeout, func() { _ = w.conn.Close() })
+	m, err := w.receive()
+	if !late.Stop() || err != nil {
+		return errors.Join(errors.New("it did not say hello"), err)
+	}
+	hello := m.GetHello()
+	switch {
+	case hello == nil:
+		return fmt.Errorf("%w: the first packet is not Hello", worker.ErrMalformed)
+	case hello.GetSession() == nil:
+		w.pool.putIdle(w)
+	default:
+		w.pool.adopt(w, hello.GetSession())
+	}
+	return nil
+}
+
+func (w *Worker) packet() error {
+	m, err := w.receive()
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	events := w.events
+	w.mu.Unlock()
+	switch {
+	case m.GetMessage() == nil: // of a later version
+		return nil
+	case m.GetHello() != nil:
+		return fmt.Errorf("%w: a second Hello", worker.ErrMalformed)
+	case events == nil:
+		return fmt.Errorf("%w: a packet of a worker without a session", worker.ErrMalformed)
+	}
+	events.Packet(m)
+	return nil
+}
+
+// receive reads a packet; none from a worker carries descriptors.
+func (w *Worker) receive() (*worker.ToBroker, error) {
+	m := new(worker.ToBroker)
+	files, err := w.conn.Receive(m)
+	worker.CloseAll(files)
+	if err == nil && len(files) > 0 {
+		err = fmt.Errorf("%w: descriptors that no packet has", worker.ErrMalformed)
+	}
+	return m, err
+}
+
+// openPidfd pins the process: from the socket where the kernel can
+// (SO_PEERPIDFD, 6.5), else by its number, which cannot have been used again
+// while the process still holds its end of the socket.
+func openPidfd(c *net.UnixConn, pid int) int {
+	const soPeerPidfd = 77
+	fd := -1
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1
+	}
+	_ = raw.Control(func(s uintptr) {
+		if got, err := unix.GetsockoptInt(int(s), unix.SOL_SOCKET, soPeerPidfd); err == nil {
+			fd = got
+		}
+	})
+	if fd >= 0 {
+		unix.CloseOnExec(fd)
+		return fd
+	}
+	if fd, err = unix.PidfdOpen(pid, 0); err != nil {
+		return -1
+	}
+	return fd
+}
+
+// String names the worker for the log.
+func (w *Worker) String() string { return fmt.Sprintf("worker %d", w.pid) }

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package workers is the broker's side of the worker socket: it listens,
+// checks who dials, keeps the idle workers, hands them out, and carries packets
+// to and from those that have a session. It starts no process and interprets no
+// packet but Hello; what a session's packets mean is for the broker.
+//
+//	workers.go  the socket and the idle workers
+//	worker.go   one worker: its packets, its end
+package workers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/pamprompt/pamprompt/api/worker"
+)
+
+// helloTimeout is how long a connection may take to say who it is.
+const helloTimeout = 10 * time.Second
+
+// maxConnections bounds the connections that are accepted at once. Only root
+// can dial, so this is against a pool gone wild.
+const maxConnections = 20000
+
+// ErrNoWorker says that no worker was idle in time.
+var ErrNoWorker = errors.New("no idle worker")
+
+// Adopt takes over a worker that already has a session, after a restart of the
+// broker or a lost connection. It calls Bind, or Refuse.
+type Adopt func(*Worker, *worker.Session)
+
+// Pool is the set of idle workers. Its methods may be called from several
+// goroutines.
+type Pool struct {
+	listener *net.UnixListener
+	adopt    Adopt
+	log      *slog.Logger
+
+	mu    sync.Mutex
+	idle  []*Worker            // the one that waits longest first
+	queue []chan *Worker       // who waits for one, in order
+	all   map[*Worker]struct{} // every connection, for Close
+	done  bool
+}
+
+// Listen makes the socket at path, in a directory that only its owner may
+// enter, and replaces what a dead broker left there.
+func Listen(path string, log *slog.Logger) (*Pool, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of the worker socket: %w", err)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		return nil, fmt.Errorf("listen for workers: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("listen for workers: %w", err)
+	}
+	return &Pool{listener: l, log: log, all: make(map[*Worker]struct{})}, nil
+}
+
+// removeStale removes a socket that nobody listens on.
+func removeStale(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil && st.Mode()&os.ModeSocket == 0 {
+		return fmt.Errorf("%s exists and is no socket: remove it or choose another --socket", path)
+	}
+	if c, dialErr := worker.Dial(path); dialErr == nil {
+		_ = c.Close()
+		return fmt.Errorf("another broker listens on %s: stop it or choose another --socket", path)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the socket of a broker that is gone: %w", err)
+	}
+	return nil
+}
+
+// Serve accepts workers until Close. It returns nil then.
+func (p *Pool) Serve(adopt Adopt) error {
+	p.adopt = adopt
+	for {
+		c, err := p.listener.AcceptUnix()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			// EMFILE and its like pass; a connection that was not accepted
+			// is dialled again.
+			p.log.Error("a worker could not be accepted", "error", err)
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		if err := p.accept(c); err != nil {
+			p.log.Warn("a connection to the worker socket was refused", "error", err)
+		}
+	}
+}
+
+func (p *Pool) accept(c *net.UnixConn) error {
+	conn, err := worker.NewConn(c)
+	if err != nil {
+		return err
+	}
+	pid, uid := conn.Peer()
+	if uid != 0 && uid != uint32(os.Geteuid()) {
+		_ = conn.Close()
+		return fmt.Errorf("it is from uid %d (pid %d), not from root", uid, pid)
+	}
+	w := &Worker{pool: p, conn: conn, pid: pid, pidfd: openPidfd(c, pid)}
+	p.mu.Lock()
+	full := p.done || len(p.all) >= maxConnections
+	if !full {
+		p.all[w] = struct{}{}
+	}
+	p.mu.Unlock()
+	if full {
+		w.Close()
+		return fmt.Errorf("there are %d already", maxConnections)
+	}
+	go w.read()
+	return nil
+}
+
+// Acquire hands out an idle worker, waiting for one until the context ends. It
+// fails with ErrNoWorker then. The caller binds it.
+func (p *Pool) Acquire(ctx context.Context) (*Worker, error) {
+	p.mu.Lock()
+	if len(p.idle) > 0 {
+		w := p.idle[0]
+		p.idle = p.idle[1:]
+		p.mu.Unlock()
+		return w, nil
+	}
+	turn := make(chan *Worker, 1)
+	p.queue = append(p.queue, turn)
+	p.mu.Unlock()
+	select {
+	case w := <-turn:
+		return w, nil
+	case <-ctx.Done():
+		p.forget(turn)
+		return nil, ErrNoWorker
+	}
+}
+
+// forget takes somebody out of the queue; a worker that came in that moment
+// goes to the next.
+func (p *Pool) forget(turn chan *Worker) {
+	p.mu.Lock()
+	for i, other := range p.queue {
+		if other == turn {
+			p.queue = append(p.queue[:i:i], p.queue[i+1:]...)
+			break
+		}
+	}
+	p.mu.Unlock()
+	select {
+	case w := <-turn:
+		p.putIdle(w)
+	default:
+	}
+}
+
+// Return gives back a worker that was acquired and never bound.
+func (p *Pool) Return(w *Worker) { p.putIdle(w) }
+
+func (p *Pool) putIdle(w *Worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, alive := p.all[w]; !alive {
+		return
+	}
+	if len(p.queue) > 0 {
+		p.queue[0] <- w
+		p.queue = p.queue[1:]
+		return
+	}
+	p.idle = append(p.idle, w)
+}
+
+// Idle is the number of idle workers.
+func (p *Pool) Idle() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.idle)
+}
+
+func (p *Pool) drop(w *Worker) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.all, w)
+	for i, other := range p.idle {
+		if other == w {
+			p.idle = append(p.idle[:i:i], p.idle[i+1:]...)
+			return
+		}
+	}
+}
+
+// Close stops listening and closes every connection: workers with a session go
+// on and dial again.
+func (p *Pool) Close() {
+	_ = p.listener.Close()
+	p.mu.Lock()
+	p.done = true
+	all := make([]*Worker, 0, len(p.all))
+	for w := range p.all {
+		all = append(all, w)
+	}
+	p.mu.Unlock()
+	for _, w := range all {
+		w.Close()
+	}
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/broker"
+	"github.com/pamprompt/pamprompt/broker/bus"
+	"github.com/pamprompt/pamprompt/broker/embedded"
+	"github.com/pamprompt/pamprompt/broker/workers"
+)
+
+const defaultSocket = "/run/pamprompt/broker.sock"
+
+// connectTimeout bounds the start: a bus that takes longer is not there.
+const connectTimeout = 30 * time.Second
+
+// run puts the parts together, in the order in which they need each other, and
+// takes them apart in the reverse one.
+func run(ctx context.Context, f *flags, log *slog.Logger) error {
+	address, socket := bus.SystemAddress(), f.socket
+	var children []*embedded.Child
+	defer func() {
+		for i := len(children) - 1; i >= 0; i-- {
+			children[i].Stop(log)
+		}
+	}()
+	if f.privateBus {
+		dir, err := embedded.Dir()
+		if err != nil {
+			return fmt.Errorf("make a directory for the private bus: %w", err)
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		var child *embedded.Child
+		if child, address, err = embedded.StartBus(dir); err != nil {
+			return err
+		}
+		children = append(children, child)
+		if socket == "" {
+			socket = filepath.Join(dir, "workers", "broker.sock")
+		}
+		if f.worker == "" {
+			f.worker = beside("pamprompt-worker")
+		}
+	}
+	if socket == "" {
+		socket = defaultSocket
+	}
+	if f.pamDir != "" && bus.IsReal(address) {
+		return errors.New("--pam-dir is not for the system bus: a worker there serves the system's own PAM services; use --private-bus")
+	}
+	pool, err := workers.Listen(socket, log)
+	if err != nil {
+		return err
+	}
+	b, err := connect(ctx, broker.Config{
+		Address: address, Pool: pool, Log: log, Version: version, CloseTimeout: f.closeTimeout,
+		Ready: func() {
+			if f.privateBus {
+				fmt.Println("DBUS_SYSTEM_BUS_ADDRESS=" + address)
+			}
+		},
+	})
+	if err != nil {
+		pool.Close()
+		return err
+	}
+	if f.worker != "" {
+		child, err := embedded.StartPool(f.worker, socket, f.pamDir)
+		if err != nil {
+			pool.Close()
+			return err
+		}
+		children = append(children, child)
+	}
+	return serve(ctx, b, f, children)
+}
+
+func beside(name string) string {
+	own, err := os.Executable()
+	if err != nil {
+		return name
+	}
+	return filepath.Join(filepath.Dir(own), name)
+}
+
+func connect(ctx context.Context, config broker.Config) (*broker.Broker, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	b, err := broker.New(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("there is no bus at %s (%w): start dbus, set DBUS_SYSTEM_BUS_ADDRESS, or use --private-bus", config.Address, err)
+	}
+	return b, nil
+}
+
+// serve runs the broker until a signal, or until something it cannot do
+// without has ended.
+func serve(ctx context.Context, b *broker.Broker, f *flags, children []*embedded.Child) error {
+	// A bus of our own ends with us, and nobody could come back to its
+	// sessions: they are closed first.
+	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	go func() {
+		<-ctx.Done()
+		if f.privateBus {
+			closing, cancel := context.WithTimeout(running, f.closeTimeout+6*time.Second)
+			defer cancel()
+			b.CloseSessions(closing)
+		}
+		stop(nil)
+	}()
+	for _, child := range children {
+		go func() {
+			select {
+			case <-child.Done():
+				if ctx.Err() == nil {
+					stop(child.Err())
+				}
+			case <-running.Done():
+			}
+		}()
+	}
+	err := b.Run(running)
+	var named dbus.Error
+	switch {
+	case errors.As(err, &named) && named.Name == "org.freedesktop.DBus.Error.AccessDenied":
+		return fmt.Errorf("%w: install dbus-1/system.d/%s.conf into /usr/share/dbus-1/system.d and reload the bus", err, api.BusName)
+	case errors.Is(err, bus.ErrNameTaken):
+		return fmt.Errorf("%w: another pamprompt-broker runs on this bus", err)
+	case err == nil && context.Cause(running) != context.Canceled:
+		return context.Cause(running)
+	}
+	return err
+}
