@@ -48,7 +48,7 @@ func (b *Broker) normalise(ctx context.Context, fd int) (*os.File, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		return drainPipe(fd)
+		return drainPipe(fd, pipeTimeout)
 	case unix.S_IFREG:
 		return copyMemfd(fd, st.Size)
 	}
@@ -68,6 +68,9 @@ func kindOf(mode uint32) string {
 	}
 	return "of an unknown kind"
 }
+
+var errEndless = &api.Error{Code: api.TimedOut, Text: fmt.Sprintf(
+	"the pipe with the response did not end within %v: close its writing end", pipeTimeout)}
 
 var errTooLong = &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("the response is longer than %d bytes", api.MaxResponse)}
 
@@ -103,9 +106,10 @@ func copyMemfd(fd int, size int64) (*os.File, error) {
 	})
 }
 
-// drainPipe takes what comes out of a pipe until its end.
-func drainPipe(fd int) (*os.File, error) {
-	deadline := time.Now().Add(pipeTimeout)
+// drainPipe takes what comes out of a pipe until its end, which must come
+// within the time.
+func drainPipe(fd int, within time.Duration) (*os.File, error) {
+	deadline := time.Now().Add(within)
 	return fill(func(to int) (int64, error) {
 		var total int64
 		for total <= api.MaxResponse {
@@ -114,6 +118,9 @@ func drainPipe(fd int) (*os.File, error) {
 			case err == unix.EAGAIN:
 				if err := waitReadable(fd, deadline); err != nil {
 					return total, err
+				}
+				if time.Now().After(deadline) { // something comes, but never the end
+					return total, errEndless
 				}
 			case err == unix.EINTR:
 			case err != nil || n == 0:
@@ -128,8 +135,7 @@ func waitReadable(fd int, deadline time.Time) error {
 	for {
 		left := time.Until(deadline)
 		if left <= 0 {
-			return &api.Error{Code: api.TimedOut, Text: fmt.Sprintf(
-				"the pipe with the response did not end within %v: close its writing end", pipeTimeout)}
+			return errEndless
 		}
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left/time.Millisecond)+1)
 		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {

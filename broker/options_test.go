@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/godbus/dbus/v5"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/worker"
+)
+
+func TestOptionsOfOpenSession(t *testing.T) {
+	got, err := parseOptions(variants(map[string]any{
+		"tty": "/dev/tty1", "rhost": "host", "ruser": "anna", "xdisplay": ":0", "reason": "to unlock her home",
+		"environment": []string{"A=1", "B="}, "phases": []string{"session", "authenticate"}, "timeout": uint64(5_000_000),
+		"attempts": uint32(3), "linger": true, "agent": true, "silent": true, "locale": "de_DE.UTF-8",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &worker.Options{
+		Tty: "/dev/tty1", Rhost: "host", Ruser: "anna", Xdisplay: ":0", Reason: "to unlock her home",
+		Environment: []string{"A=1", "B="}, Phases: []worker.Phase{worker.Phase_PHASE_AUTHENTICATE, worker.Phase_PHASE_SESSION},
+		TimeoutUsec: 5_000_000, Attempts: 3, Linger: true, Agent: true, Silent: true, Locale: "de_DE.UTF-8",
+	}
+	if !proto.Equal(got, want) {
+		t.Error("the options are not what was given")
+	}
+	if got, err = parseOptions(nil); err != nil || got.GetAttempts() != 1 {
+		t.Errorf("without options: %v, want one attempt", err)
+	}
+}
+
+func TestBadOptionsAreNamed(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		option string
+		value  any
+		code   api.Code
+		says   string
+	}{
+		{"an unknown option", "colour", "red", api.UnknownOption, `"colour"; it has agent, attempts`},
+		{"an option of another issue", "command", []string{"true"}, api.UnknownOption, `"command"`},
+		{"an option with a long name", strings.Repeat("x", 70000), "", api.UnknownOption, "..."},
+		{"a number for a string", "tty", uint32(1), api.InvalidArgument, `option tty is a string, not of type "u"`},
+		{"a string for a number", "attempts", "3", api.InvalidArgument, `not of type "s"`},
+		{"an int32 for a uint32", "attempts", int32(3), api.InvalidArgument, `not of type "i"`},
+		{"a string for a list", "phases", "session", api.InvalidArgument, `not of type "s"`},
+		{"no attempts", "attempts", uint32(0), api.InvalidArgument, "is 0, which is not 1 to 16"},
+		{"too many attempts", "attempts", uint32(17), api.InvalidArgument, "is 17"},
+		{"a timeout of centuries", "timeout", ^uint64(0), api.InvalidArgument, "over a year"},
+		{"a phase that is none", "phases", []string{"login"}, api.InvalidArgument, `"login"`},
+		{"a phase twice", "phases", []string{"session", "session"}, api.InvalidArgument, "twice"},
+		{"no phase", "phases", []string{}, api.InvalidArgument, "empty"},
+		{"a variable without a value", "environment", []string{"PATH"}, api.InvalidArgument, `"PATH"`},
+		{"a variable without a name", "environment", []string{"=x"}, api.InvalidArgument, `"=x"`},
+		{"a variable with a space in its name", "environment", []string{"A B=x"}, api.InvalidArgument, `"A B=x"`},
+		{"an environment that is too long", "environment", []string{"A=" + strings.Repeat("x", 1<<16)}, api.InvalidArgument, "65539 bytes"},
+		{"a reason that is too long", "reason", strings.Repeat("x", 4097), api.InvalidArgument, "4097 bytes"},
+		{"a reason with an escape sequence", "reason", "\x1b[2J", api.InvalidArgument, "control character"},
+		{"a reason of two lines", "reason", "a\nb", api.InvalidArgument, "control character"},
+		{"a locale with a path", "locale", "../../etc", api.InvalidArgument, "no name of a locale"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := parseOptions(map[string]dbus.Variant{c.option: dbus.MakeVariant(c.value)})
+			if !errors.Is(err, c.code) || !strings.Contains(err.Error(), c.says) {
+				t.Fatalf("%v, want %s with %q", err, c.code, c.says)
+			}
+			if len(err.Error()) > 1000 {
+				t.Errorf("the error is %d bytes long", len(err.Error()))
+			}
+		})
+	}
+}
+
+func TestNamesOfServicesAndUsers(t *testing.T) {
+	long := strings.Repeat("x", 70000)
+	for _, c := range []struct {
+		name          string
+		service, user string
+		says          string
+	}{
+		{"usual ones", "systemd-user", "anna", ""},
+		{"a domain's user", "sshd", `DOMAIN\Anna Maria`, ""},
+		{"a mail address", "imap", "anna@example.org", ""},
+		{"a user that is not ASCII", "login", "jürgen", ""},
+		{"an empty service", "", "anna", "the service is empty"},
+		{"an empty user", "login", "", "the user is empty"},
+		{"a service with a path", "../shadow", "anna", `"../shadow"`},
+		{"a service with a slash", "a/b", "anna", `"a/b"`},
+		{"a service with a NUL", "a\x00b", "anna", `"a\x00b"`},
+		{"a service with a newline", "a\nb", "anna", `"a\nb"`},
+		{"a service of 70,000 characters", long, "anna", "70000 bytes"},
+		{"a hidden service", ".hidden", "anna", `".hidden"`},
+		{"a user with a slash", "login", "a/b", `"a/b"`},
+		{"a user with a NUL", "login", "a\x00b", `"a\x00b"`},
+		{"a user with a newline", "login", "root\n", `"root\n"`},
+		{"a user with a colon", "login", "root:x", `"root:x"`},
+		{"a user that looks like an option", "login", "-f", `"-f"`},
+		{"a user that is a directory", "login", "..", `".."`},
+		{"a user of 70,000 characters", "login", long, "70000 bytes"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := errors.Join(checkService(c.service), checkUser(c.user))
+			if c.says == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if !errors.Is(err, api.InvalidArgument) || !strings.Contains(err.Error(), c.says) {
+				t.Fatalf("%v, want InvalidArgument with %q", err, c.says)
+			}
+		})
+	}
+}
+
+// FuzzOptions: options come as a{sv} from anybody who may open a session. What
+// is accepted must be a Start that the worker accepts.
+func FuzzOptions(f *testing.F) {
+	if seeds, err := os.ReadDir("testdata/fuzz/FuzzOptions"); err != nil || len(seeds) == 0 {
+		f.Fatal("the committed seeds are missing")
+	}
+	f.Fuzz(func(t *testing.T, name string, signature string, body []byte) {
+		sig, err := dbus.ParseSignature(signature)
+		if err != nil || !sig.Single() {
+			return
+		}
+		value, err := decodeAs(sig, body)
+		if err != nil {
+			return
+		}
+		options, err := parseOptions(map[string]dbus.Variant{name: value})
+		if err != nil {
+			if own := new(api.Error); !errors.As(err, &own) || !own.Code.Known() {
+				t.Fatalf("an error of no name: %v", err)
+			}
+			return
+		}
+		packet := &worker.ToWorker{Message: &worker.ToWorker_Start{Start: &worker.Start{
+			Session: 1, Service: "s", User: "u", Options: options, Owner: &worker.Owner{},
+		}}}
+		if err := worker.Check(packet); err != nil {
+			t.Fatalf("option %q was accepted, and then: %v", name, err)
+		}
+	})
+}
+
+// decodeAs makes a value of a signature out of bytes, as godbus does.
+func decodeAs(sig dbus.Signature, body []byte) (v dbus.Variant, err error) {
+	m := &dbus.Message{Type: dbus.TypeSignal, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldPath: dbus.MakeVariant(dbus.ObjectPath("/")), dbus.FieldInterface: dbus.MakeVariant("a.b"), dbus.FieldMember: dbus.MakeVariant("C"),
+		dbus.FieldSignature: dbus.MakeVariant(sig),
+	}}
+	var raw bytes.Buffer
+	if err := m.EncodeTo(&raw, binary.LittleEndian); err != nil {
+		return v, err
+	}
+	binary.LittleEndian.PutUint32(raw.Bytes()[4:], uint32(len(body)))
+	raw.Write(body)
+	got, err := dbus.DecodeMessage(&raw)
+	if err != nil || len(got.Body) != 1 {
+		return v, errors.Join(errors.New("not decodable"), err)
+	}
+	defer func() {
+		if recover() != nil {
+			err = errors.New("not a variant")
+		}
+	}()
+	return dbus.MakeVariantWithSignature(got.Body[0], sig), nil
+}
