@@ -46,7 +46,7 @@ func (s *session) publicProperties() map[string]dbus.Variant {
 	return variants(map[string]any{
 		"State":      s.state,
 		"PAMResult":  s.result,
-		"Leader":     uint32(s.worker.PID()),
+		"Leader":     s.leader(),
 		"ExitStatus": int32(-1),
 		"OpenedAt":   s.openedAt,
 	})
@@ -142,4 +142,12 @@ func getManagedObjects(b *Broker, _ context.Context, t target) ([]any, error) {
 		return nil
 	})
 	return []any{objects}, err
+}
+
+// leader is the worker's process, while it has the session.
+func (s *session) leader() uint32 {
+	if s.over() || s.worker == nil {
+		return 0
+	}
+	return uint32(s.worker.PID())
 }
