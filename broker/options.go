@@ -20,7 +20,7 @@ import (
 const maxTimeout = 366 * 24 * time.Hour
 
 var (
-	serviceName  = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.@:+-]*$`)
+	serviceName  = regexp.MustCompile(`^[a-z0-9_][a-z0-9_.@:+-]*$`)
 	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	localeName   = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,64}$`)
 )
@@ -30,7 +30,8 @@ func invalid(format string, args ...any) *api.Error {
 }
 
 // checkService bounds the name of a PAM service. It becomes part of a path in
-// libpam.
+// libpam, which reads capital letters as small ones and drops what is before
+// the last slash: what policy decides on and what runs must be the same name.
 func checkService(name string) error {
 	switch {
 	case name == "":
@@ -38,7 +39,7 @@ func checkService(name string) error {
 	case len(name) > api.MaxName:
 		return invalid("the service's name is %d bytes long, at most %d are allowed", len(name), api.MaxName)
 	case !serviceName.MatchString(name):
-		return invalid("the service %s is not the name of a file of /etc/pam.d: letters, digits and _ . @ : + - only", quote(name))
+		return invalid("the service %s is not the name of a file of /etc/pam.d: small letters, digits and _ . @ : + - only", quote(name))
 	}
 	return nil
 }

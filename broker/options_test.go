@@ -99,6 +99,7 @@ func TestNamesOfServicesAndUsers(t *testing.T) {
 		{"a service with a NUL", "a\x00b", "anna", `"a\x00b"`},
 		{"a service with a newline", "a\nb", "anna", `"a\nb"`},
 		{"a service of 70,000 characters", long, "anna", "70000 bytes"},
+		{"a service in capital letters", "Login", "anna", `"Login"`},
 		{"a hidden service", ".hidden", "anna", `".hidden"`},
 		{"a user with a slash", "login", "a/b", `"a/b"`},
 		{"a user with a NUL", "login", "a\x00b", `"a\x00b"`},

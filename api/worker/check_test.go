@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package worker
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// start returns a Start with nothing wrong in it, changed.
+func start(change func(*Start)) *Start {
+	s := &Start{
+		Session: 1, Service: "login", User: "anna",
+		Options: &Options{Attempts: 1, Environment: []string{"A=", "B=c=d"}},
+		Owner:   &Owner{Name: ":1.1"},
+	}
+	if change != nil {
+		change(s)
+	}
+	return s
+}
+
+func toWorker(s *Start) *ToWorker { return &ToWorker{Message: &ToWorker_Start{Start: s}} }
+
+func TestCheckStart(t *testing.T) {
+	long := strings.Repeat("x", MaxString+1)
+	for _, test := range []struct {
+		name   string
+		change func(*Start)
+		ok     bool
+	}{
+		{"nothing wrong", nil, true},
+		{"the longest names", func(s *Start) { s.Service, s.User = long[:MaxName], long[:MaxName] }, true},
+		{"no session", func(s *Start) { s.Session = 0 }, false},
+		{"no service", func(s *Start) { s.Service = "" }, false},
+		{"no user", func(s *Start) { s.User = "" }, false},
+		{"no options", func(s *Start) { s.Options = nil }, false},
+		{"no owner", func(s *Start) { s.Owner = nil }, false},
+		{"a service that is too long", func(s *Start) { s.Service = long[:MaxName+1] }, false},
+		{"a user that is too long", func(s *Start) { s.User = long[:MaxName+1] }, false},
+		{"a user with a NUL", func(s *Start) { s.User = "an\x00na" }, false},
+		{"an owner's name that is too long", func(s *Start) { s.Owner.Name = long }, false},
+		{"a bus that is too long", func(s *Start) { s.Owner.BusId = long }, false},
+		{"a unit that is too long", func(s *Start) { s.Owner.Unit = long }, false},
+		{"a comm that is too long", func(s *Start) { s.Owner.Comm = long }, false},
+		{"a tty that is too long", func(s *Start) { s.Options.Tty = long }, false},
+		{"a host that is too long", func(s *Start) { s.Options.Rhost = long }, false},
+		{"a remote user with a NUL", func(s *Start) { s.Options.Ruser = "\x00" }, false},
+		{"a display that is too long", func(s *Start) { s.Options.Xdisplay = long }, false},
+		{"a reason that is too long", func(s *Start) { s.Options.Reason = long }, false},
+		{"a locale that is too long", func(s *Start) { s.Options.Locale = long }, false},
+		{"an ask-password that is too long", func(s *Start) { s.Options.AskPassword = long }, false},
+		{"no attempts", func(s *Start) { s.Options.Attempts = 0 }, false},
+		{"16 attempts", func(s *Start) { s.Options.Attempts = 16 }, true},
+		{"17 attempts", func(s *Start) { s.Options.Attempts = 17 }, false},
+		{"five phases", func(s *Start) { s.Options.Phases = make([]Phase, 5) }, false},
+		{"a variable without a value", func(s *Start) { s.Options.Environment = []string{"A"} }, false},
+		{"a variable without a name", func(s *Start) { s.Options.Environment = []string{"=a"} }, false},
+		{"a variable with a NUL", func(s *Start) { s.Options.Environment = []string{"A=\x00"} }, false},
+		{"an environment that just fits", func(s *Start) { s.Options.Environment = []string{"A=" + strings.Repeat("x", MaxEnvironment-3)} }, true},
+		{"an environment that is too large", func(s *Start) { s.Options.Environment = []string{"A=" + strings.Repeat("x", MaxEnvironment-2)} }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := start(test.change)
+			want(t, test.ok, toWorker(s))
+			want(t, test.ok, hello(&Session{Start: s, Phase: Phase_PHASE_OPEN}))
+		})
+	}
+}
+
+func hello(s *Session) *ToBroker {
+	return &ToBroker{Message: &ToBroker_Hello{Hello: &Hello{Version: 1, Session: s}}}
+}
+
+func want(t *testing.T, ok bool, m proto.Message) {
+	t.Helper()
+	err := Check(m)
+	if (err == nil) != ok || (err != nil && !errors.Is(err, ErrMalformed)) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestCheckToWorker(t *testing.T) {
+	later := new(ToWorker)
+	later.ProtoReflect().SetUnknown([]byte{15<<3 | 2, 1, 'x'})
+	for _, test := range []struct {
+		name string
+		m    proto.Message
+		ok   bool
+	}{
+		{"Close", closePacket(), true},
+		{"Cancel", &ToWorker{Message: &ToWorker_Cancel{Cancel: &Cancel{Index: 7}}}, true},
+		{"Answer", &ToWorker{Message: &ToWorker_Answer{Answer: &Answer{}}}, true},
+		{"Numbered", &ToWorker{Message: &ToWorker_Numbered{Numbered: &Numbered{Number: 1}}}, true},
+		{"a number of 0", &ToWorker{Message: &ToWorker_Numbered{Numbered: &Numbered{}}}, false},
+		{"a message of a later version", later, true},
+		{"nothing", new(ToWorker), false},
+		{"what is no packet", new(Start), false},
+	} {
+		t.Run(test.name, func(t *testing.T) { want(t, test.ok, test.m) })
+	}
+}
+
+func TestCheckToBroker(t *testing.T) {
+	prompt := func(change func(*Prompt)) *Prompt {
+		p := &Prompt{Style: Style_STYLE_SECRET, Phase: Phase_PHASE_AUTHENTICATE}
+		change(p)
+		return p
+	}
+	session := func(change func(*Session)) *Session {
+		s := &Session{Start: start(nil), Phase: Phase_PHASE_OPEN}
+		change(s)
+		return s
+	}
+	later := new(ToBroker)
+	later.ProtoReflect().SetUnknown([]byte{15<<3 | 2, 1, 'x'})
+	for _, test := range []struct {
+		name string
+		m    isToBroker_Message
+		ok   bool
+	}{
+		{"an idle Hello", &ToBroker_Hello{&Hello{Version: 1}}, true},
+		{"a Hello of a later version", &ToBroker_Hello{&Hello{Version: 99}}, true},
+		{"a Hello without a version", &ToBroker_Hello{&Hello{}}, false},
+		{"a session without its start", &ToBroker_Hello{&Hello{Version: 1, Session: &Session{Phase: Phase_PHASE_OPEN}}}, false},
+		{"a session in no phase", &ToBroker_Hello{&Hello{Version: 1, Session: session(func(s *Session) { s.Phase = 0 })}}, false},
+		{"a session with a prompt that is none", &ToBroker_Hello{&Hello{Version: 1, Session: session(func(s *Session) { s.Prompt = &Prompt{} })}}, false},
+		{"a session that closed and failed", &ToBroker_Hello{&Hello{Version: 1, Session: session(func(s *Session) {
+			s.Closed, s.Failed = &Closed{}, &Failed{Error: "PAMFailed"}
+		})}}, false},
+		{"a session that failed without saying how", &ToBroker_Hello{&Hello{Version: 1, Session: session(func(s *Session) { s.Failed = &Failed{} })}}, false},
+		{"a session with too large an environment", &ToBroker_Hello{&Hello{Version: 1, Session: session(func(s *Session) {
+			s.Opened = &Opened{Environment: [][]byte{make([]byte, MaxEnvironment)}}
+		})}}, false},
+		{"a session that closed", &ToBroker_Hello{&Hello{Version: 1, Session: session(func(s *Session) { s.Closed = &Closed{} })}}, true},
+		{"Entering", &ToBroker_Entering{&Entering{Phase: Phase_PHASE_END}}, true},
+		{"Entering a phase of a later version", &ToBroker_Entering{&Entering{Phase: 65}}, true},
+		{"Entering no phase", &ToBroker_Entering{&Entering{}}, false},
+		{"Entering a phase that cannot be", &ToBroker_Entering{&Entering{Phase: 101}}, false},
+		{"Resolved", &ToBroker_Resolved{&Resolved{}}, true},
+		{"Taken", &ToBroker_Taken{&Taken{}}, true},
+		{"Taken with too long an error", &ToBroker_Taken{&Taken{Error: strings.Repeat("x", MaxName+1)}}, false},
+		{"Taken with too long a text", &ToBroker_Taken{&Taken{Text: strings.Repeat("x", MaxString+1)}}, false},
+		{"Withdrawn", &ToBroker_Withdrawn{&Withdrawn{Outcome: Outcome_OUTCOME_EXPIRED}}, true},
+		{"Withdrawn without an outcome", &ToBroker_Withdrawn{&Withdrawn{}}, false},
+		{"a text", &ToBroker_Text{&Message{Style: Style_STYLE_ERROR, Text: make([]byte, MaxText)}}, true},
+		{"a text that is too long", &ToBroker_Text{&Message{Style: Style_STYLE_ERROR, Text: make([]byte, MaxText+1)}}, false},
+		{"a text in a style of questions", &ToBroker_Text{&Message{Style: Style_STYLE_SECRET}}, false},
+		{"a prompt", &ToBroker_Prompt{prompt(func(p *Prompt) { p.Text, p.Messages = make([]byte, MaxText), []*Message{{Style: Style_STYLE_INFO}} })}, true},
+		{"a prompt in a style of texts", &ToBroker_Prompt{prompt(func(p *Prompt) { p.Style = Style_STYLE_INFO })}, false},
+		{"a prompt that is too long", &ToBroker_Prompt{prompt(func(p *Prompt) { p.Text = make([]byte, MaxText+1) })}, false},
+		{"a binary prompt that is too long", &ToBroker_Prompt{prompt(func(p *Prompt) { p.Binary = make([]byte, MaxBinary+1) })}, false},
+		{"a prompt with too many choices", &ToBroker_Prompt{prompt(func(p *Prompt) { p.Choices = make([]string, MaxChoices+1) })}, false},
+		{"a prompt with too long a choice", &ToBroker_Prompt{prompt(func(p *Prompt) { p.Choices = []string{strings.Repeat("x", MaxString+1)} })}, false},
+		{"a prompt after too many messages", &ToBroker_Prompt{prompt(func(p *Prompt) {
+			for range MaxMessages + 1 {
+				p.Messages = append(p.Messages, &Message{Style: Style_STYLE_INFO})
+			}
+		})}, false},
+		{"a prompt after too long messages", &ToBroker_Prompt{prompt(func(p *Prompt) {
+			half := &Message{Style: Style_STYLE_INFO, Text: make([]byte, MaxMessagesSize/2+1)}
+			p.Messages = []*Message{half, half}
+		})}, false},
+		{"a prompt after a question", &ToBroker_Prompt{prompt(func(p *Prompt) { p.Messages = []*Message{{Style: Style_STYLE_SECRET}} })}, false},
+		{"a prompt in no phase", &ToBroker_Prompt{prompt(func(p *Prompt) { p.Phase = 0 })}, false},
+		{"Opened", &ToBroker_Opened{&Opened{Environment: [][]byte{make([]byte, MaxEnvironment-1)}}}, true},
+		{"Opened with too large an environment", &ToBroker_Opened{&Opened{Environment: [][]byte{make([]byte, MaxEnvironment)}}}, false},
+		{"Closed", &ToBroker_Closed{&Closed{Text: make([]byte, MaxString)}}, true},
+		{"Closed with too long a text", &ToBroker_Closed{&Closed{Text: make([]byte, MaxString+1)}}, false},
+		{"Failed", &ToBroker_Failed{&Failed{Error: "PAMFailed"}}, true},
+		{"Failed without an error", &ToBroker_Failed{&Failed{}}, false},
+		{"Failed with too long an error", &ToBroker_Failed{&Failed{Error: strings.Repeat("x", MaxName+1)}}, false},
+		{"Failed with too long a text", &ToBroker_Failed{&Failed{Error: "PAMFailed", Text: make([]byte, MaxString+1)}}, false},
+		{"nothing", nil, false},
+	} {
+		t.Run(test.name, func(t *testing.T) { want(t, test.ok, &ToBroker{Message: test.m}) })
+	}
+	t.Run("a message of a later version", func(t *testing.T) { want(t, true, later) })
+}
+
+func TestWhichStylesAsk(t *testing.T) {
+	for number, name := range Style_name {
+		ask := name == "STYLE_SECRET" || name == "STYLE_VISIBLE" || name == "STYLE_CHOICE" || name == "STYLE_BINARY"
+		if Style(number).Asks() != ask {
+			t.Errorf("that %s asks is %v", name, !ask)
+		}
+	}
+}
+
+// FuzzDecode: whatever comes off a socket is decoded within its bounds or
+// refused, and what was decoded is the same after another way over the wire.
+func FuzzDecode(f *testing.F) {
+	if seeds, err := os.ReadDir("testdata/fuzz/FuzzDecode"); err != nil || len(seeds) == 0 {
+		f.Fatalf("testdata/fuzz/FuzzDecode has no seeds (%v)", err)
+	}
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		roundTrip(t, packet, new(ToWorker), new(ToWorker))
+		roundTrip(t, packet, new(ToBroker), new(ToBroker))
+	})
+}
+
+func roundTrip(t *testing.T, packet []byte, first, second proto.Message) {
+	t.Helper()
+	if err := Decode(packet, first); err != nil {
+		if !errors.Is(err, ErrMalformed) {
+			t.Errorf("the error %v does not say that the packet is malformed", err)
+		}
+		return
+	}
+	again, err := proto.Marshal(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(again) > MaxPacket {
+		return // varints may have been shorter than they have to be; Send refuses it
+	}
+	if err := Decode(again, second); err != nil {
+		t.Errorf("what was taken is refused the second time: %v", err)
+	}
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
+)
+
+// poolFD is where the pool's socket pair is handed down.
+const poolFD = 3
+
+// poolSocket returns this worker's end of the pool's socket pair, or nil when
+// somebody started it by hand: descriptor 3 is then closed, or the Go runtime's.
+func poolSocket() *os.File {
+	var st unix.Stat_t
+	if unix.Fstat(poolFD, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return nil
+	}
+	return os.NewFile(poolFD, "pool")
+}
+
+// harden makes the process what modules expect of a program that runs as root,
+// and what answers need.
+func harden() error {
+	ignoreSignals()
+	defaultFaults()
+	closeOnExec()
+	// An answer must not be read by ptrace, /proc or in a core file.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("make the process not dumpable: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("forbid core files: %w", err)
+	}
+	// Modules obey variables that a login program would not have.
+	os.Clearenv()
+	unix.Umask(0o022)
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	return standardNull()
+}
+
+// closeOnExec keeps what modules start from inheriting the pool's socket, and
+// descriptors that whoever started the pool has left open.
+func closeOnExec() {
+	if unix.CloseRange(poolFD, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC) != nil {
+		// Before Linux 5.11 there is only the one that is known.
+		unix.CloseOnExec(poolFD)
+	}
+}
+
+// standardNull makes standard input and output /dev/null: modules may read and
+// print what they like. Standard error has the log.
+func standardNull() error {
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/null: %w", err)
+	}
+	defer func() { _ = unix.Close(null) }()
+	for fd := range 2 {
+		if err := unix.Dup3(null, fd, 0); err != nil {
+			return fmt.Errorf("make descriptor %d /dev/null: %w", fd, err)
+		}
+	}
+	return nil
+}
+
+// ignoreSignals catches what must not end a session: a terminal that closes, a
+// pipe for the log that breaks. They are caught and not set to SIG_IGN, which
+// the commands that modules start would inherit.
+func ignoreSignals() {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGPIPE)
+}

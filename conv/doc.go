@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package conv is the PAM side of pamprompt: one process, one PAM transaction,
+// and all that is worth knowing about it. The broker is a view of what is held
+// here, so it may go away and come back at any moment.
+//
+// In the order in which things happen: link.go dials the broker, and dials
+// again, and hands each packet to session.go, which is the state of the
+// session under one lock, with what the broker is told about it; worker.go
+// waits there for a Start. transaction.go is the PAM recipe, from pam_start to
+// pam_end, to be read top to bottom; names.go finds the service and the user;
+// conversation.go is what modules talk to, with binary.go for the packets of
+// libpamc; result.go says in the words of the contract how it ended. libc.go
+// is the C library where Go has no call for it.
+//
+// What it refuses: PAM state is never used twice, a question is never answered
+// twice, no secret is ever printed or outlives the call of libpam that wanted
+// it, and nothing of D-Bus is known here. The process around it, and the pool
+// that starts it, are cmd/pamprompt-worker.
+package conv

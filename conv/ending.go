@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conv
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/msteinert/pam/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/pamprompt/pamprompt/api/worker"
+)
+
+// close is Close: the question that waits fails, so do all later ones, and PAM
+// gets a time to unwind in.
+func (s *session) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.over() {
+		return
+	}
+	s.closed, s.refusing = true, true
+	if s.question != nil {
+		s.withdrawLocked(worker.Outcome_OUTCOME_SESSION_CLOSED)
+	}
+	close(s.closing)
+	limit := duration(s.state.GetStart().GetCloseTimeoutUsec())
+	if limit == 0 {
+		limit = closeTimeout
+	}
+	time.AfterFunc(limit, func() { s.overdue(limit) })
+}
+
+// isClosed tells whether Close came.
+func (s *session) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// overdue ends the process when a module did not return in time after Close.
+// Nothing can interrupt a module, so PAM is not closed, which the text says.
+func (s *session) overdue(limit time.Duration) {
+	s.mu.Lock()
+	if s.over() {
+		s.mu.Unlock()
+		return
+	}
+	phase := s.state.GetPhase()
+	s.failLocked(&failure{
+		code:   workerFailed,
+		status: pam.ErrSystem,
+		phase:  phase,
+		text:   fmt.Sprintf("a module did not return within %v of Close in phase %s; PAM was not closed", limit, phaseName(phase)),
+	})
+	s.mu.Unlock()
+	_ = s.waitTold()
+	killChildren(os.Getpid())
+	os.Exit(1)
+}
+
+// killChildren ends what a hanging module has started and waits for, a command
+// of pam_exec for instance, with all that this has started in turn. What made
+// itself a daemon is no child any more and stays.
+func killChildren(pid int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		children, _ := os.ReadFile(list)
+		for _, field := range strings.Fields(string(children)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				killChildren(child)
+				_ = unix.Kill(child, unix.SIGKILL)
+			}
+		}
+	}
+}
+
+// fail is the end of a session that did not open.
+func (s *session) fail(f *failure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failLocked(f)
+}
+
+func (s *session) failLocked(f *failure) {
+	if s.over() {
+		return
+	}
+	s.state.Failed = &worker.Failed{
+		Error:     f.code,
+		PamResult: int32(f.status),
+		Text:      cut(f.text, worker.MaxString),
+		Phase:     f.phase,
+	}
+	s.last(&worker.ToBroker{Message: &worker.ToBroker_Failed{Failed: s.state.Failed}})
+}
+
+// end is the end of a session that was open, or was closed before.
+func (s *session) end(status pam.Error, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over() {
+		return
+	}
+	s.state.Closed = &worker.Closed{PamResult: int32(status), Text: cut(text, worker.MaxString)}
+	s.last(&worker.ToBroker{Message: &worker.ToBroker_Closed{Closed: s.state.Closed}})
+}
+
+// last sends the last packet. The caller holds the lock.
+func (s *session) last(m *worker.ToBroker) {
+	if s.tell(m) {
+		s.markTold()
+	}
+}
+
+// over tells whether there is a result. The caller holds the lock.
+func (s *session) over() bool {
+	return s.state.GetClosed() != nil || s.state.GetFailed() != nil
+}
+
+// markTold is called once: over is final, and told by the packet or by a Hello.
+func (s *session) markTold() {
+	select {
+	case <-s.told:
+	default:
+		close(s.told)
+	}
+}
+
+// waitTold waits until the broker knows the result, but not for ever.
+func (s *session) waitTold() error {
+	select {
+	case <-s.told:
+		return nil
+	case <-time.After(farewell):
+		return errors.New("no broker came back to be told how the session ended")
+	}
+}

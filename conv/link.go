@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conv
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/pamprompt/pamprompt/api/worker"
+)
+
+const (
+	firstRedial = 50 * time.Millisecond
+	lastRedial  = time.Second
+)
+
+// dialForever keeps the session attached to the broker until the process ends.
+// It never waits for the goroutine that is in PAM.
+func dialForever(socket string, s *session, log *slog.Logger) {
+	delay := firstRedial
+	for {
+		dialled := time.Now()
+		took, err := serve(socket, s)
+		log.Debug("no connection to the broker", "socket", socket, "error", err)
+		if took || time.Since(dialled) > lastRedial {
+			delay = firstRedial
+		}
+		time.Sleep(delay)
+		delay = min(2*delay, lastRedial)
+	}
+}
+
+// serve dials the broker, says Hello and hands on what comes, until the
+// connection ends. It reports whether the broker said anything of use: one that
+// does not is dialled again with patience.
+func serve(socket string, s *session) (took bool, err error) {
+	conn, err := dial(socket)
+	if err != nil {
+		return false, err
+	}
+	defer s.detach(conn)
+	if err := s.attach(conn); err != nil {
+		return false, err
+	}
+	for {
+		m := new(worker.ToWorker)
+		files, err := conn.Receive(m)
+		if err == nil {
+			err = dispatch(s, m, files)
+		}
+		worker.CloseAll(files)
+		if errors.Is(err, io.EOF) {
+			return took, err
+		}
+		if err != nil {
+			return false, err
+		}
+		took = true
+	}
+}
+
+// dial connects to the broker and makes sure that it is one: whoever listens
+// there decides what root runs.
+func dial(socket string) (*worker.Conn, error) {
+	conn, err := worker.Dial(socket)
+	if err != nil {
+		return nil, err
+	}
+	if _, uid := conn.Peer(); uid != 0 && int(uid) != os.Geteuid() {
+		_ = conn.Close()
+		return nil, fmt.Errorf("%s belongs to uid %d, neither root nor this worker's own", socket, uid)
+	}
+	return conn, nil
+}
+
+// dispatch hands a packet to the session. An error means that the packet may
+// not come now. The files stay the caller's.
+func dispatch(s *session, m *worker.ToWorker, files []*os.File) error {
+	want := 0
+	switch m.GetMessage().(type) {
+	case nil:
+		return nil // of a later version
+	case *worker.ToWorker_Answer:
+		want = 1
+	}
+	if len(files) != want {
+		return fmt.Errorf("%w: %d descriptors where %d belong", worker.ErrMalformed, len(files), want)
+	}
+	if start := m.GetStart(); start != nil {
+		return s.begin(start)
+	}
+	if s.start() == nil {
+		return fmt.Errorf("%w: there is no session yet", worker.ErrMalformed)
+	}
+	switch m := m.GetMessage().(type) {
+	case *worker.ToWorker_Numbered:
+		s.number(m.Numbered.GetIndex(), m.Numbered.GetNumber())
+	case *worker.ToWorker_Answer:
+		s.answer(m.Answer.GetIndex(), files[0])
+	case *worker.ToWorker_Cancel:
+		s.withdraw(m.Cancel.GetIndex(), worker.Outcome_OUTCOME_CANCELLED)
+	case *worker.ToWorker_Close:
+		s.close()
+	}
+	return nil
+}

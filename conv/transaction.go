@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package conv
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+
+	"github.com/msteinert/pam/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/pamprompt/pamprompt/api/worker"
+)
+
+// xdisplay is PAM_XDISPLAY, which msteinert/pam has no name for.
+const xdisplay pam.Item = 11
+
+// transaction is one PAM transaction, from pam_start to pam_end. Everything of
+// it runs on the main thread.
+type transaction struct {
+	session *session
+	dir     string // for pam_start_confdir
+	log     *slog.Logger
+
+	service, user string
+	options       *worker.Options
+	silent        pam.Flags // for every call that has flags
+	account       *account  // nil while NSS does not know the user
+	conversation  *conversation
+	pam           *pam.Transaction
+	undo          []step // of what was reached, in that order
+}
+
+// step is what undoes another one.
+type step struct {
+	phase    worker.Phase
+	function string
+	call     func() error
+}
+
+func newTransaction(s *session, dir string, log *slog.Logger) *transaction {
+	start := s.start()
+	t := &transaction{
+		session:      s,
+		dir:          dir,
+		log:          log.With("session", start.GetSession()),
+		service:      start.GetService(),
+		user:         start.GetUser(),
+		options:      start.GetOptions(),
+		conversation: &conversation{session: s, timeout: duration(start.GetOptions().GetTimeoutUsec())},
+	}
+	if t.options.GetSilent() {
+		t.silent = pam.Silent
+	}
+	return t
+}
+
+// run takes the transaction from its start to its end, whatever happens.
+func (t *transaction) run() {
+	failed := t.check()
+	if failed == nil {
+		failed = t.open()
+	}
+	opened, closed := failed == nil, t.session.isClosed()
+	if opened {
+		<-t.session.closing
+	}
+	undone := t.tearDown()
+	switch {
+	case !opened && !closed:
+		t.log.Info("the session failed", "error", failed.code, "text", failed.text)
+		t.session.fail(failed)
+	case undone != nil:
+		t.session.end(undone.status, undone.text)
+	case !opened:
+		t.session.end(success, "closed before it opened")
+	default:
+		t.session.end(success, "")
+	}
+}
+
+// check refuses what libpam would misunderstand, before it is there.
+func (t *transaction) check() *failure {
+	err := cmp.Or(
+		checkUser(t.user),
+		checkPhases(t.options.GetPhases()),
+		findService(t.dir, t.service),
+		useLocale(t.options.GetLocale()),
+	)
+	if err != nil {
+		return &failure{code: invalidArgument, phase: worker.Phase_PHASE_START, text: err.Error()}
+	}
+	return nil
+}
+
+// open is what login programs do, in their order. What it reached is undone by
+// tearDown, also when it fails.
+func (t *transaction) open() *failure {
+	t.session.enter(worker.Phase_PHASE_START, 0)
+	t.findAccount()
+	if f := t.start(); f != nil {
+		return f
+	}
+	if t.wants(worker.Phase_PHASE_AUTHENTICATE) {
+		if f := t.authenticate(); f != nil {
+			return f
+		}
+	}
+	if t.wants(worker.Phase_PHASE_ACCOUNT) {
+		if f := t.checkAccount(); f != nil {
+			return f
+		}
+	}
+	if t.wants(worker.Phase_PHASE_CREDENTIALS) {
+		if f := t.establish(); f != nil {
+			return f
+		}
+	}
+	if t.wants(worker.Phase_PHASE_SESSION) {
+		if f := t.openSession(); f != nil {
+			return f
+		}
+	}
+	environment, f := t.environment()
+	if f != nil {
+		return f
+	}
+	if t.session.isClosed() {
+		return &failure{} // Close says it all
+	}
+	t.session.open(&worker.Opened{
+		Environment: environment,
+		OpenedUsec:  uint64(now(unix.CLOCK_REALTIME).Microseconds()),
+	})
+	return nil
+}
+
+// findAccount asks NSS for the user. That nobody knows the name is for modules
+// to judge: some of them make the user as he comes in.
+func (t *transaction) findAccount() {
+	if t.account != nil {
+		return
+	}
+	account, err := findUser(t.user)
+	if err != nil {
+		t.log.Warn("look up the user", "error", err)
+	}
+	if account == nil {
+		return
+	}
+	t.account = account
+	t.session.resolve(account.uid)
+}
+
+// start is pam_start, the items and the environment.
+func (t *transaction) start() *failure {
+	const phase = worker.Phase_PHASE_START
+	if err := t.startPAM(); err != nil {
+		return pamFailure(phase, "pam_start", status(err))
+	}
+	for _, item := range []struct {
+		item  pam.Item
+		name  string
+		value string
+	}{
+		{pam.Tty, "PAM_TTY", t.options.GetTty()},
+		{pam.Rhost, "PAM_RHOST", t.options.GetRhost()},
+		{pam.Ruser, "PAM_RUSER", t.options.GetRuser()},
+		{xdisplay, "PAM_XDISPLAY", t.options.GetXdisplay()},
+	} {
+		if item.value == "" {
+			continue
+		}
+		if err := t.pam.SetItem(item.item, item.value); err != nil {
+			return pamFailure(phase, "pam_set_item of "+item.name, status(err))
+		}
+	}
+	for _, entry := range t.options.GetEnvironment() {
+		if err := t.pam.PutEnv(entry); err != nil {
+			return pamFailure(phase, "pam_putenv", status(err))
+		}
+	}
+	return nil
+}
+
+func (t *transaction) startPAM() (err error) {
+	if t.dir == "" {
+		t.pam, err = pam.Start(t.service, t.user, t.conversation)
+	} else {
+		t.pam, err = pam.StartConfDir(t.service, t.user, t.conversation, t.dir)
+	}
+	return t.reached(err, step{worker.Phase_PHASE_END, "pam_end", func() error { return t.pam.End() }})
+}
+
+// authenticate asks again, in the same transaction, after an answer that was
+// wrong; why it was stands above the next question.
+func (t *transaction) authenticate() *failure {
+	for attempt := uint32(1); ; attempt++ {
+		f := t.call(worker.Phase_PHASE_AUTHENTICATE, attempt, "pam_authenticate", func() error {
+			return t.authenticateOnce()
+		})
+		if f == nil || f.status != pam.ErrAuth || f.code != authenticationFailed || attempt >= t.options.GetAttempts() {
+			return f
+		}
+		t.session.say(worker.Style_STYLE_ERROR, f.status.Error())
+	}
+}
+
+// authenticateOnce gives an unknown user the status of a wrong answer: nobody
+// is to find out which names exist.
+func (t *transaction) authenticateOnce() error {
+	err := t.pam.Authenticate(t.silent)
+	if status(err) == pam.ErrUserUnknown {
+		return pam.ErrAuth
+	}
+	return err
+}
+
+// checkAccount is pam_acct_mgmt, and the change of the password when that is
+// the condition.
+func (t *transaction) checkAccount() *failure {
+	f := t.call(worker.Phase_PHASE_ACCOUNT, 0, "pam_acct_mgmt", func() error {
+		return t.pam.AcctMgmt(t.silent)
+	})
+	if f == nil || f.status != pam.ErrNewAuthtokReqd || f.code != accountUnavailable {
+		return f
+	}
+	return t.call(worker.Phase_PHASE_CHANGE_TOKEN, 0, "pam_chauthtok", func() error {
+		return t.pam.ChangeAuthTok(t.silent | pam.ChangeExpiredAuthtok)
+	})
+}
+
+// establish sets the groups of the user, which modules may add to, and then the
+// credentials.
+func (t *transaction) establish() *failure {
+	return t.call(worker.Phase_PHASE_CREDENTIALS, 0, "pam_setcred", func() error {
+		if err := t.initGroups(); err != nil {
+			return err
+		}
+		err := t.pam.SetCred(t.silent | pam.EstablishCred)
+		return t.reached(err, step{worker.Phase_PHASE_DELETE_CREDENTIALS, "pam_setcred", func() error {
+			return t.pam.SetCred(t.silent | pam.DeleteCred)
+		}})
+	})
+}
+
+// initGroups does nothing for a user whom NSS does not know even now, nor
+// without root, who alone has groups to give.
+func (t *transaction) initGroups() error {
+	t.findAccount()
+	if t.account == nil || os.Geteuid() != 0 {
+		return nil
+	}
+	return initGroups(t.user, t.account.gid)
+}
+
+func (t *transaction) openSession() *failure {
+	return t.call(worker.Phase_PHASE_SESSION, 0, "pam_open_session", func() error {
+		err := t.pam.OpenSession(t.silent)
+		return t.reached(err, step{worker.Phase_PHASE_CLOSE_SESSION, "pam_close_session", func() error {
+			return t.pam.CloseSession(t.silent)
+		}})
+	})
+}
+
+// environment is pam_getenvlist, sorted.
+func (t *transaction) environment() ([][]byte, *failure) {
+	variables, err := t.pam.GetEnvList()
+	if err != nil {
+		return nil, pamFailure(worker.Phase_PHASE_SESSION, "pam_getenvlist", status(err))
+	}
+	environment, size := make([][]byte, 0, len(variables)), 0
+	for name, value := range variables {
+		environment = append(environment, []byte(name+"="+value))
+		size += len(name) + len(value) + 2
+	}
+	if size > worker.MaxEnvironment {
+		return nil, t.ownFailure(worker.Phase_PHASE_SESSION, fmt.Sprintf("the PAM environment is over %d bytes", worker.MaxEnvironment))
+	}
+	slices.SortFunc(environment, slices.Compare[[]byte])
+	return environment, nil
+}
+
+// wants tells whether the caller asked for a phase; none named is all.
+func (t *transaction) wants(phase worker.Phase) bool {
+	phases := t.options.GetPhases()
+	return len(phases) == 0 || slices.Contains(phases, phase)
+}
+
+// reached notes what undoes a step, if it worked: also one that turns out later
+// to have done what it should not.
+func (t *transaction) reached(err error, undo step) error {
+	if err == nil {
+		t.undo = append(t.undo, undo)
+	}
+	return err
+}
+
+// call runs one function of libpam, unless the session was closed meanwhile,
+// and makes sure that no module changed whom it is about (CVE-2024-9313).
+func (t *transaction) call(phase worker.Phase, attempt uint32, function string, f func() error) *failure {
+	if t.session.isClosed() {
+		return &failure{} // Close says it all
+	}
+	t.session.enter(phase, attempt)
+	t.conversation.reset()
+	err := f()
+	lost := t.conversation.lost
+	t.conversation.reset()
+	if err != nil && lost != 0 {
+		return lostFailure(phase, function, status(err), lost)
+	}
+	if err != nil && status(err) != pam.ErrNewAuthtokReqd {
+		return t.failed(phase, function, err)
+	}
+	if user, userErr := t.pam.GetItem(pam.User); userErr != nil || user != t.user {
+		return t.ownFailure(phase, fmt.Sprintf("a module changed the user from %q to %q", t.user, user))
+	}
+	if err != nil {
+		return t.failed(phase, function, err)
+	}
+	return nil
+}
+
+// tearDown undoes what was reached, in reverse, and goes on when a step fails.
+// It returns the first failure. Nobody waits for the questions of teardown.
+func (t *transaction) tearDown() *failure {
+	t.session.refuse()
+	var first *failure
+	for _, s := range slices.Backward(t.undo) {
+		t.session.enter(s.phase, 0)
+		t.conversation.reset()
+		err := s.call()
+		t.conversation.reset()
+		if err == nil {
+			continue
+		}
+		f := pamFailure(s.phase, s.function, status(err))
+		t.log.Warn("close PAM", "error", f.text)
+		if first == nil {
+			first = f
+		}
+	}
+	t.undo = nil
+	return first
+}
+
+// failed is a call that did not work: libpam's, or one of our own before it.
+func (t *transaction) failed(phase worker.Phase, function string, err error) *failure {
+	if pamErr := pam.Error(0); !errors.As(err, &pamErr) {
+		return t.ownFailure(phase, err.Error())
+	}
+	return pamFailure(phase, function, status(err))
+}
+
+// ownFailure is one that libpam knows nothing of.
+func (t *transaction) ownFailure(phase worker.Phase, text string) *failure {
+	return &failure{code: pamFailed, status: pam.ErrSystem, phase: phase, text: text}
+}
+
+// status is what libpam returned.
+func status(err error) pam.Error {
+	if err == nil {
+		return success
+	}
+	s := pam.ErrSystem
+	_ = errors.As(err, &s)
+	return s
+}
+
+// checkPhases allows the four that a caller may choose, each once.
+func checkPhases(phases []worker.Phase) error {
+	for i, phase := range phases {
+		switch phase {
+		case worker.Phase_PHASE_AUTHENTICATE, worker.Phase_PHASE_ACCOUNT,
+			worker.Phase_PHASE_CREDENTIALS, worker.Phase_PHASE_SESSION:
+		default:
+			return fmt.Errorf("the phase %d is none of authenticate, account, credentials, session", phase)
+		}
+		if slices.Contains(phases[:i], phase) {
+			return fmt.Errorf("the phase %s is named twice", phaseName(phase))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package modules finds or builds the PAM modules that tests put into their
+// stacks. pam_probe.c is one of our own, whose head says what it does on
+// command; the others are the system's. A module that is not there fails the
+// test with the name of the Debian package that has it. Only tests import this
+// package.
+package modules
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+//go:embed pam_probe.c
+var probeSource []byte
+
+// Probe returns the path of a pam_probe.so that lasts as long as the test. It is
+// compiled once for each test binary.
+func Probe(t testing.TB) string {
+	t.Helper()
+	module, err := compiled()
+	if err != nil {
+		t.Fatalf("build pam_probe.so: %v (the Debian packages gcc and libpam0g-dev have what it needs)", err)
+	}
+	path := filepath.Join(t.TempDir(), "pam_probe.so")
+	if err := os.WriteFile(path, module, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var compiled = sync.OnceValues(compile)
+
+func compile() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "pam_probe-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	source, module := filepath.Join(dir, "pam_probe.c"), filepath.Join(dir, "pam_probe.so")
+	if err := os.WriteFile(source, probeSource, 0o644); err != nil {
+		return nil, err
+	}
+	gcc := exec.Command("gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-fPIC", "-shared",
+		"-o", module, source, "-lpam")
+	if out, err := gcc.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, out)
+	}
+	return os.ReadFile(module)
+}
+
+// packages has the Debian package of each module that tests use.
+var packages = map[string]string{
+	"pam_permit":               "libpam-modules",
+	"pam_deny":                 "libpam-modules",
+	"pam_env":                  "libpam-modules",
+	"pam_exec":                 "libpam-modules",
+	"pam_faillock":             "libpam-modules",
+	"pam_unix":                 "libpam-modules",
+	"pam_pwquality":            "libpam-pwquality",
+	"pam_matrix":               "libpam-wrapper",
+	"pam_chatty":               "libpam-wrapper",
+	"pam_oath":                 "libpam-oath",
+	"pam_google_authenticator": "libpam-google-authenticator",
+}
+
+// System returns the path of a module of the system, such as "pam_matrix".
+func System(t testing.TB, name string) string {
+	t.Helper()
+	for _, pattern := range []string{
+		"/usr/lib/*/security/", "/lib/*/security/", "/usr/lib64/security/", "/usr/lib/security/",
+		"/usr/lib/*/pam_wrapper/", "/usr/lib64/pam_wrapper/", "/usr/lib/pam_wrapper/",
+	} {
+		if found, _ := filepath.Glob(pattern + name + ".so"); len(found) > 0 {
+			return found[0]
+		}
+	}
+	t.Fatalf("%s.so is not on this machine: the Debian package %s has it", name, packages[name])
+	return ""
+}
