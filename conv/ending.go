@@ -37,6 +37,19 @@ func (s *session) close() {
 	time.AfterFunc(limit, func() { s.overdue(limit) })
 }
 
+// abandon closes a session whose broker has been away for so long that nobody
+// will come to close it. One that lingers goes on: it is meant to.
+func (s *session) abandon(away time.Duration) {
+	s.mu.Lock()
+	leave := s.state == nil || s.closed || s.over() || s.state.GetStart().GetOptions().GetLinger()
+	s.mu.Unlock()
+	if leave {
+		return
+	}
+	s.log.Warn("the broker does not come back: the session is closed", "session", s.start().GetSession(), "away", away)
+	s.close()
+}
+
 // isClosed tells whether Close came.
 func (s *session) isClosed() bool {
 	s.mu.Lock()

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"time"
 
@@ -19,15 +18,19 @@ const (
 )
 
 // dialForever keeps the session attached to the broker until the process ends.
-// It never waits for the goroutine that is in PAM.
-func dialForever(socket string, s *session, log *slog.Logger) {
-	delay := firstRedial
+// It never waits for the goroutine that is in PAM. A session that nobody looks
+// after any more is closed, in order, unless it lingers.
+func dialForever(c Config, s *session) {
+	delay, away := firstRedial, time.Now()
 	for {
 		dialled := time.Now()
-		took, err := serve(socket, s)
-		log.Debug("no connection to the broker", "socket", socket, "error", err)
+		took, err := serve(c.Socket, s)
+		c.Log.Debug("no connection to the broker", "socket", c.Socket, "error", err)
 		if took || time.Since(dialled) > lastRedial {
-			delay = firstRedial
+			delay, away = firstRedial, time.Now()
+		}
+		if c.BrokerTimeout > 0 && time.Since(away) > c.BrokerTimeout {
+			s.abandon(c.BrokerTimeout)
 		}
 		time.Sleep(delay)
 		delay = min(2*delay, lastRedial)

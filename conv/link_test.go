@@ -3,6 +3,7 @@
 package conv
 
 import (
+	"bufio"
 	"fmt"
 	"log/slog"
 	"net"
@@ -68,6 +69,45 @@ func TestABrokerThatComesBackWhileTheSessionIsOpen(t *testing.T) {
 	peer.Close()
 	peer.Expect(everyPhase[7:]...)
 	process.Wait()
+}
+
+func TestASessionThatNobodyLooksAfterIsClosed(t *testing.T) {
+	dir := stack(t, "session required {probe} close:log={dir}/log")
+	fifo := filepath.Join(dir, "log") // so that the test hears of it when it happens
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	broker := convtest.Listen(t)
+	process := convtest.Run(t, nil, "--idle", "--socket", broker.Socket, "--pam-dir", dir, "--broker-timeout", "100ms")
+	peer := broker.Accept()
+	peer.Start(convtest.Start("test", "root"))
+	peer.Expect(everyPhase[:7]...)
+	broker.Leave()
+	peer.Leave()
+	if line, err := bufio.NewReader(log).ReadString('\n'); line != "close\n" {
+		t.Errorf("the module wrote %q, %v", line, err)
+	}
+	broker.Return()
+	convtest.Continue(broker.Accept())
+	process.Wait()
+}
+
+func TestASessionThatLingersIsNotAbandoned(t *testing.T) {
+	for _, linger := range []bool{true, false} {
+		s := newSession(quiet())
+		if err := s.begin(convtest.Start("test", "root", options(func(o *worker.Options) { o.Linger = linger }))); err != nil {
+			t.Fatal(err)
+		}
+		s.abandon(0)
+		if s.isClosed() == linger {
+			t.Errorf("lingers: %v; closed: %v", linger, s.isClosed())
+		}
+	}
 }
 
 func TestASessionThatEndsWhileTheBrokerIsAway(t *testing.T) {

@@ -35,6 +35,7 @@ func runWorker(args []string) {
 	set := flag.NewFlagSet("worker", flag.ExitOnError)
 	set.StringVar(&c.Socket, "socket", "", "")
 	set.StringVar(&c.PAMDir, "pam-dir", "", "")
+	set.DurationVar(&c.BrokerTimeout, "broker-timeout", 0, "")
 	_ = set.Parse(args)
 	c.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if err := Work(c); err != nil {

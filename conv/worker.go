@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,9 @@ type Config struct {
 	PAMDir string       // for pam_start_confdir(3); empty for the system's own stacks
 	Pool   *os.File     // this end of the pool's socket pair; nil without a pool
 	Log    *slog.Logger // what it says must never hold a secret
+	// BrokerTimeout is how long a session that does not linger goes on
+	// without a broker; 0 is for ever.
+	BrokerTimeout time.Duration
 }
 
 // Work runs one worker: it waits for a Start, runs the transaction, and returns
@@ -34,7 +38,7 @@ func Work(c Config) error {
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, unix.SIGTERM)
 	go closeOnTerm(term, s)
-	go dialForever(c.Socket, s, c.Log)
+	go dialForever(c, s)
 	if !waitForStart(c, s) {
 		return nil
 	}

@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/pamprompt/pamprompt/conv"
 )
@@ -38,6 +39,9 @@ private bus starts the pool itself; elsewhere pamprompt-worker.service does.
   --socket PATH  the socket of the broker
   --pam-dir DIR  take the PAM stacks from there, not from /etc/pam.d
   --size N       how many idle workers; the default is the number of CPUs
+  --broker-timeout D
+                 close a session that does not linger when the broker has been
+                 away for so long; 0 is never, the default is 5m
   --log-level L  debug, info, warn or error; the default is info
 `
 
@@ -46,6 +50,7 @@ type flags struct {
 	pool, idle     bool
 	socket, pamDir string
 	size           int
+	brokerTimeout  time.Duration
 	level          slog.Level
 }
 
@@ -74,7 +79,7 @@ func run(f *flags, log *slog.Logger) error {
 	if err := harden(); err != nil {
 		return err
 	}
-	return conv.Work(conv.Config{Socket: f.socket, PAMDir: f.pamDir, Pool: pool, Log: log})
+	return conv.Work(conv.Config{Socket: f.socket, PAMDir: f.pamDir, Pool: pool, Log: log, BrokerTimeout: f.brokerTimeout})
 }
 
 func parse(args []string) (*flags, error) {
@@ -86,6 +91,7 @@ func parse(args []string) (*flags, error) {
 	set.StringVar(&f.socket, "socket", "", "")
 	set.StringVar(&f.pamDir, "pam-dir", "", "")
 	set.IntVar(&f.size, "size", max(2, runtime.NumCPU()), "")
+	set.DurationVar(&f.brokerTimeout, "broker-timeout", 5*time.Minute, "")
 	set.TextVar(&f.level, "log-level", slog.LevelInfo, "")
 	if err := set.Parse(args); err != nil {
 		return nil, err
@@ -97,6 +103,8 @@ func parse(args []string) (*flags, error) {
 		return nil, errors.New("one of --pool and --idle is needed")
 	case f.socket == "":
 		return nil, errors.New("--socket is needed: the path on which the broker listens, such as /run/pamprompt/broker.sock")
+	case f.brokerTimeout < 0:
+		return nil, errors.New("--broker-timeout must be a duration such as 5m, or 0 for never")
 	case f.size < 1 || f.size > 1024:
 		return nil, errors.New("--size must be 1 to 1024")
 	}

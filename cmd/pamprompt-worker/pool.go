@@ -69,7 +69,8 @@ func runPool(f *flags, log *slog.Logger) error {
 }
 
 func newPool(executable string, f *flags, log *slog.Logger) *pool {
-	args := []string{"--idle", "--socket", f.socket, "--log-level", f.level.String()}
+	args := []string{"--idle", "--socket", f.socket, "--log-level", f.level.String(),
+		"--broker-timeout", f.brokerTimeout.String()}
 	if f.pamDir != "" {
 		args = append(args, "--pam-dir", f.pamDir)
 	}
