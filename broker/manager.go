@@ -207,23 +207,25 @@ func listPrompts(b *Broker, _ context.Context, t target) ([]any, error) {
 	err := b.look(func() error {
 		for _, number := range sortedNumbers(b.prompts) {
 			q := b.prompts[number]
-			// A message has its limit, and what a module says is under
-			// nobody's control: the rest is for the next call.
-			if size += len(q.message) + 1024; size > maxListing {
+			if !b.mayAnswer(t.call.Caller, q.session) {
+				continue
+			}
+			// What modules say is under nobody's control, and a message that
+			// is too long ends our connection: the rest is for later calls.
+			if size += bus.Size(q.message, q.details); size > maxReply {
 				b.log.Warn("not every prompt fits in one list", "prompts", len(b.prompts))
 				break
 			}
-			if b.mayAnswer(t.call.Caller, q.session) {
-				list = append(list, listedPrompt{q.number, q.session.path(), q.style, q.message, q.details})
-			}
+			list = append(list, listedPrompt{q.number, q.session.path(), q.style, q.message, q.details})
 		}
 		return nil
 	})
 	return []any{list}, err
 }
 
-// maxListing bounds the reply of ListPrompts, roughly.
-const maxListing = 16 << 20
+// maxReply bounds, roughly, the replies whose length grows with what there is.
+// A bus takes 32 MiB.
+const maxReply = 16 << 20
 
 func answerPrompt(b *Broker, ctx context.Context, t target) ([]any, error) {
 	return nil, b.answer(ctx, t.call, t.call.Args[0].(uint64), func() (*os.File, error) {

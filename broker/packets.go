@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/worker"
@@ -31,6 +32,9 @@ func (s *session) Packet(m *worker.ToBroker) {
 			s.lost(fmt.Errorf("%w: %w", worker.ErrMalformed, err))
 		}
 	})
+	// A module that talks without end waits here, before its words fill our
+	// memory: the bus is slower than it.
+	s.b.bus.WaitRoom()
 }
 
 // Lost is the end of the worker's connection.
@@ -126,6 +130,7 @@ func (s *session) taken(t *worker.Taken) error {
 		return fmt.Errorf("it refused an answer with an error of no name")
 	}
 	q.release(&api.Error{Code: api.Code(t.GetError()), Text: clean([]byte(t.GetText()))})
+	s.notify() // it waits again
 	return nil
 }
 
@@ -170,7 +175,7 @@ func (s *session) open(o *worker.Opened) error {
 func (s *session) closed(c *worker.Closed) {
 	text := clean(c.GetText())
 	if s.why != "" {
-		text = s.why
+		text = strings.TrimSuffix(s.why+"; "+text, "; ")
 	}
 	s.end(api.StateClosed, c.GetPamResult(), text)
 }

@@ -105,8 +105,20 @@ func variants(values map[string]any) map[string]dbus.Variant {
 // said is one text of a module, with its style: (ss).
 type said struct{ Style, Text string }
 
-func texts(messages []*worker.Message) []said {
-	out := make([]said, len(messages))
+// saids are the texts of a prompt's details: a(ss).
+type saids []said
+
+// Size is for bus.Size.
+func (s saids) Size() int {
+	n := 0
+	for _, one := range s {
+		n += bus.Size(one.Style, one.Text)
+	}
+	return n
+}
+
+func texts(messages []*worker.Message) saids {
+	out := make(saids, len(messages))
 	for i, m := range messages {
 		out[i] = said{styleName(m.GetStyle()), clean(m.GetText())}
 	}

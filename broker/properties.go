@@ -132,10 +132,15 @@ func setProperty(b *Broker, ctx context.Context, t target) ([]any, error) {
 
 func getManagedObjects(b *Broker, _ context.Context, t target) ([]any, error) {
 	objects := make(map[dbus.ObjectPath]map[string]map[string]dbus.Variant)
+	size := 0
 	err := b.look(func() error {
 		for _, s := range b.seen(t.call.Caller) {
+			all := s.properties()
+			if size += bus.Size(all) + 1024; size > maxReply {
+				return &api.Error{Code: api.LimitExceeded, Text: "there are too many sessions for one reply: use ListSessions"}
+			}
 			objects[s.path()] = map[string]map[string]dbus.Variant{
-				api.SessionInterface: s.properties(),
+				api.SessionInterface: all,
 				properties:           {}, introspectable: {}, peerInterface: {},
 			}
 		}

@@ -101,7 +101,6 @@ func (s *session) notify() {
 func (b *Broker) add(s *session, owner *client) {
 	b.sessions[s.id] = s
 	b.charge(s.start.GetOwner().GetUid()).sessions++
-	b.live++
 	if s.owner = owner; owner != nil {
 		owner.sessions[s] = struct{}{}
 	}
@@ -111,6 +110,7 @@ func (b *Broker) add(s *session, owner *client) {
 // private.
 func (s *session) announce() {
 	s.announced = true
+	s.b.live++
 	s.b.bus.Send(bus.Signal{Path: api.RootPath, Name: api.ManagerInterface + ".SessionAdded", Values: []any{s.id, s.path()}})
 	s.b.bus.Send(bus.Signal{Path: api.RootPath, Name: objectManager + ".InterfacesAdded", Values: []any{
 		s.path(), map[string]map[string]dbus.Variant{api.SessionInterface: variants(map[string]any{"Id": s.id, "State": s.state})},
@@ -131,7 +131,7 @@ func (s *session) enter(state string) {
 }
 
 // close has the worker end the session. why is what the session's text will
-// say; it is empty when a caller asked for it.
+// say.
 func (s *session) close(why string) {
 	if s.over() || s.state == api.StateClosing {
 		return
@@ -178,7 +178,9 @@ func (s *session) end(state string, result int32, text string) {
 		s.prompt.end(api.OutcomeSessionClosed)
 	}
 	s.result, s.text = result, text
-	b.live--
+	if s.announced {
+		b.live--
+	}
 	b.charge(s.start.GetOwner().GetUid()).sessions--
 	b.settle(s.start.GetOwner().GetUid())
 	if s.started != nil { // OpenSession says it all; nobody has seen the session

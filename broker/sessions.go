@@ -85,7 +85,7 @@ func closeSession(b *Broker, _ context.Context, t target) ([]any, error) {
 	return nil, b.look(func() error {
 		s, err := b.visible(t.call.Caller, t.session, policy.Manage)
 		if err == nil {
-			s.close("")
+			s.close(fmt.Sprintf("closed by uid %d", t.call.Caller.UID))
 		}
 		return err
 	})

@@ -98,14 +98,15 @@ func (s *session) detach(conn *worker.Conn) {
 	_ = conn.Close()
 }
 
-// tell sends one packet, if the broker is there. One that does not take packets
-// counts as gone: the Hello of the next connection tells it all, and nobody
-// waits here with the lock held. The caller holds the lock.
+// tell sends one packet, if the broker is there, and waits until the broker takes
+// it: a module that talks faster than the bus carries has to wait. The broker
+// never waits for a worker, so it takes packets as long as it lives; when it
+// does not live, the wait ends. The caller holds the lock.
 func (s *session) tell(m *worker.ToBroker) bool {
 	if s.conn == nil {
 		return false
 	}
-	if err := s.conn.Send(m); err != nil {
+	if err := s.conn.SendWait(m); err != nil {
 		s.log.Debug("send to the broker", "error", err)
 		_ = s.conn.Close()
 		s.conn = nil

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -66,6 +65,8 @@ func Dial(ctx context.Context, address string, o Options) (*Conn, error) {
 }
 
 func (c *Conn) introduce(ctx context.Context) error {
+	// Auth and Hello know no context: a bus that does not answer is left.
+	defer context.AfterFunc(ctx, func() { _ = c.conn.Close() })()
 	if err := c.conn.Auth(nil); err != nil {
 		return fmt.Errorf("authenticate with the bus: %w", err)
 	}
@@ -139,6 +140,10 @@ func (c *Conn) Send(s Signal) {
 	c.out.put(m)
 }
 
+// WaitRoom waits while so much is queued that whoever adds to it should wait.
+// Neither the owner of the broker's state nor a method may.
+func (c *Conn) WaitRoom() { c.out.waitRoom(c.conn.Context()) }
+
 // refuse answers a call that never reached godbus. It runs in the reader.
 func (c *Conn) refuse(h header, from, why string) {
 	c.log.Warn("message refused", "sender", from, "why", why)
@@ -151,44 +156,6 @@ func (c *Conn) refuse(h header, from, why string) {
 		dbus.FieldReplySerial: dbus.MakeVariant(h.serial),
 		dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(why)),
 	}})
-}
-
-// outbox sends messages one after the other from a goroutine of its own:
-// writing to the bus can block, and neither the owner of the broker's state
-// nor the reader of the bus may.
-type outbox struct {
-	mu     sync.Mutex
-	queue  []*dbus.Message
-	wakeup chan struct{}
-}
-
-func (o *outbox) init() { o.wakeup = make(chan struct{}, 1) }
-
-func (o *outbox) put(m *dbus.Message) {
-	o.mu.Lock()
-	o.queue = append(o.queue, m)
-	o.mu.Unlock()
-	select {
-	case o.wakeup <- struct{}{}:
-	default:
-	}
-}
-
-func (o *outbox) run(conn *dbus.Conn) {
-	for {
-		select {
-		case <-o.wakeup:
-		case <-conn.Context().Done():
-			return
-		}
-		o.mu.Lock()
-		queue := o.queue
-		o.queue = nil
-		o.mu.Unlock()
-		for _, m := range queue {
-			conn.Send(m, nil)
-		}
-	}
 }
 
 // signals takes what the bus itself says; nothing else is listened to.

@@ -66,24 +66,25 @@ func (h header) padded() int { return int(h.fields+7) &^ 7 }
 func (h header) total() int { return fixedHeader + h.padded() + int(h.body) }
 
 // sender finds the SENDER among the header fields, which the bus itself
-// fills in, without decoding anything else. It returns "" when there is none.
-func sender(h header, fields []byte) string {
+// fills in, without decoding anything else. It returns "" when there is none;
+// the last, as godbus does, if there are several.
+func sender(h header, fields []byte) (from string) {
 	for pos := 0; pos < len(fields); {
 		pos = align(pos, 8)
 		if pos+4 > len(fields) || fields[pos+1] != 1 {
-			return "" // a field's variant has a signature of one type
+			return from // a field's variant has a signature of one type
 		}
 		code, kind := dbus.HeaderField(fields[pos]), fields[pos+2]
 		value, next := fieldValue(h, fields, pos+4, kind)
 		if next < 0 {
-			return ""
+			return from
 		}
 		if code == dbus.FieldSender && kind == 's' {
-			return string(value)
+			from = string(value)
 		}
 		pos = next
 	}
-	return ""
+	return from
 }
 
 // fieldValue returns the bytes of one value and where the next field begins;

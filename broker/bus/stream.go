@@ -64,7 +64,7 @@ func dialStream(address string) (*stream, error) {
 func socketName(address string) (string, error) {
 	list, ok := strings.CutPrefix(address, "unix:")
 	if !ok {
-		return "", fmt.Errorf("bus address %q is not unix:path=... or unix:abstract=...", address)
+		return "", fmt.Errorf("bus address %q is neither unix:path= nor unix:abstract=", address)
 	}
 	for pair := range strings.SplitSeq(list, ",") {
 		key, value, _ := strings.Cut(pair, "=")

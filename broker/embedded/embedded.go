@@ -48,7 +48,9 @@ type Child struct {
 // as the process, the main thread.
 func start(cmd *exec.Cmd, name string) (*Child, error) {
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	// A group of its own: Ctrl-C is for the broker, which closes its sessions
+	// before it ends the bus they need.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
