@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Client is a connection to the broker. Its methods may be called from several
+// goroutines.
+type Client struct {
+	conn   *dbus.Conn
+	stream *stream
+	ended  chan struct{}  // closed when the connection is
+	behind sync.WaitGroup // calls that nobody waits for
+	slots  chan struct{}  // one for each call that is not answered yet
+
+	agents struct { // held across calls, so that they reach the broker in order
+		sync.Mutex
+		n int
+	}
+
+	mu       sync.Mutex
+	closed   bool // by Close
+	broker   broker
+	watchers map[*Watcher]struct{}
+	waiters  map[*waiter]struct{}
+}
+
+const systemBus = "unix:path=/run/dbus/system_bus_socket"
+
+// Connect connects to the broker on the system bus, or on the bus that
+// DBUS_SYSTEM_BUS_ADDRESS names. It succeeds without a broker, which the bus
+// may start later. ctx bounds only Connect itself. The caller closes the
+// Client.
+func Connect(ctx context.Context) (*Client, error) {
+	return Dial(ctx, cmp.Or(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), systemBus))
+}
+
+// Dial is Connect for the bus at a D-Bus address list. Every Client has a
+// connection of its own, since a connection owns sessions, and makes it
+// itself, since godbus alone is no match for what other users may send.
+func Dial(ctx context.Context, address string) (*Client, error) {
+	s, err := dialStream(ctx, address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
+	}
+	c := &Client{
+		stream: s, ended: make(chan struct{}), slots: make(chan struct{}, maxCalls),
+		watchers: map[*Watcher]struct{}{}, waiters: map[*waiter]struct{}{},
+	}
+	c.conn, err = dbus.NewConn(s, dbus.WithSignalHandler(listener{c}), dbus.WithOutgoingInterceptor(s.outgoing))
+	if err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.Close() })
+	err = c.introduce(ctx)
+	if !stop() {
+		err = fmt.Errorf("connect to the bus: %w", ctx.Err())
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// introduce makes the connection usable.
+func (c *Client) introduce(ctx context.Context) error {
+	if err := c.conn.Auth(nil); err != nil {
+		return fmt.Errorf("%w: authenticate: %w", ErrNoBus, err)
+	}
+	if err := c.conn.Hello(); err != nil {
+		return fmt.Errorf("%w: say hello: %w", ErrNoBus, err)
+	}
+	return c.listen(ctx)
+}
+
+// Close ends the Client's watchers, waits and connection, and with it every
+// session that was opened without Linger. It returns when no goroutine of the
+// Client is left.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	err := c.conn.Close()
+	<-c.ended
+	c.behind.Wait()
+	return err
+}
+
+// spawn runs f in a goroutine that Close waits for. It does nothing once the
+// Client is closed.
+func (c *Client) spawn(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closed {
+		c.behind.Go(f)
+	}
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/pamprompt/pamprompt/api/secret"
+)
+
+// maxCalls is how many calls of ours may be unanswered at a time. The bus
+// refuses the 129th, and after a restart of the broker everybody who waits for
+// a session asks for its state at once.
+const maxCalls = 100
+
+// slot takes one of the slots, which the caller gives back with <-c.slots.
+func (c *Client) slot(ctx context.Context) error {
+	select {
+	case c.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// call calls a method of an object of the broker.
+func (c *Client) call(ctx context.Context, path dbus.ObjectPath, method string, args ...any) *dbus.Call {
+	if err := c.slot(ctx); err != nil {
+		return &dbus.Call{Err: err}
+	}
+	defer func() { <-c.slots }()
+	return c.conn.Object(BusName, path).CallWithContext(ctx, method, 0, args...)
+}
+
+// manager calls a method of the Manager interface.
+func (c *Client) manager(ctx context.Context, method string, args ...any) *dbus.Call {
+	return c.call(ctx, RootPath, ManagerInterface+"."+method, args...)
+}
+
+// abandonedCall bounds a call that nobody waits for.
+const abandonedCall = 10 * time.Second
+
+// Open starts a PAM transaction for user in service and returns as soon as a
+// worker has it; Session.Wait waits for its result. A service that does not
+// exist is InvalidArgument. When ctx ends first, a session that the broker
+// opens nevertheless is closed.
+func (c *Client) Open(ctx context.Context, service, user string, options Options) (*Session, error) {
+	if err := sendable("service", service); err != nil {
+		return nil, err
+	}
+	if err := sendable("user", user); err != nil {
+		return nil, err
+	}
+	variants, err := options.variants()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.slot(ctx); err != nil {
+		return nil, err
+	}
+	call := c.conn.Object(BusName, RootPath).Go(ManagerInterface+".OpenSession", 0, nil, service, user, variants)
+	select {
+	case <-call.Done:
+		<-c.slots
+		return c.opened(call)
+	case <-ctx.Done():
+		c.spawn(func() { c.disown(call) })
+		return nil, ctx.Err()
+	}
+}
+
+func (c *Client) opened(call *dbus.Call) (*Session, error) {
+	var id uint64
+	var path dbus.ObjectPath
+	if err := call.Store(&id, &path); err != nil {
+		return nil, fault("OpenSession", err)
+	}
+	return &Session{client: c, id: id, path: path}, nil
+}
+
+// disown closes the session of an Open whose caller has gone.
+func (c *Client) disown(call *dbus.Call) {
+	select {
+	case <-call.Done:
+		<-c.slots
+	case <-c.ended:
+		return
+	}
+	session, err := c.opened(call)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), abandonedCall)
+	defer cancel()
+	_ = session.Close(ctx)
+}
+
+// SessionInfo is a session as a list shows it.
+type SessionInfo struct {
+	ID       uint64          `json:"session"`
+	Service  string          `json:"service"`
+	User     string          `json:"user"`
+	OwnerUID uint32          `json:"owner-uid"`
+	State    string          `json:"state"`
+	Path     dbus.ObjectPath `json:"path"`
+}
+
+// Sessions lists the sessions that the caller may see.
+func (c *Client) Sessions(ctx context.Context) ([]SessionInfo, error) {
+	var list []SessionInfo
+	if err := c.manager(ctx, "ListSessions").Store(&list); err != nil {
+		return nil, fault("ListSessions", err)
+	}
+	return list, nil
+}
+
+// Prompts lists the prompts that the caller may answer.
+func (c *Client) Prompts(ctx context.Context) ([]Prompt, error) {
+	var list []struct {
+		ID             uint64
+		Session        dbus.ObjectPath
+		Style, Message string
+		Details        map[string]dbus.Variant
+	}
+	if err := c.manager(ctx, "ListPrompts").Store(&list); err != nil {
+		return nil, fault("ListPrompts", err)
+	}
+	prompts := make([]Prompt, 0, len(list))
+	for _, p := range list {
+		prompts = append(prompts, newPrompt(p.ID, p.Session, p.Style, p.Message, p.Details))
+	}
+	return prompts, nil
+}
+
+// Answer answers a prompt and returns when the module has the answer. The
+// caller still wipes it. A prompt that somebody else answered is
+// AlreadyAnswered; an answer that can never be right for the prompt (a NUL
+// byte) is InvalidArgument, and the prompt waits on.
+func (c *Client) Answer(ctx context.Context, prompt uint64, answer *secret.Secret) error {
+	f, err := answer.Memfd()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if err := c.slot(ctx); err != nil {
+		return err
+	}
+	defer func() { <-c.slots }()
+	m := answerMessage(prompt)
+	c.stream.attach(m, f)
+	defer c.stream.detach(m)
+	call := <-c.conn.SendWithContext(ctx, m, nil).Done
+	return fault("AnswerPromptFD", call.Err)
+}
+
+// answerMessage is a call of AnswerPromptFD with the first descriptor that
+// rides along. godbus would not build it, as it knows of none.
+func answerMessage(prompt uint64) *dbus.Message {
+	body := []any{prompt, dbus.UnixFDIndex(0)}
+	return &dbus.Message{Type: dbus.TypeMethodCall, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldDestination: dbus.MakeVariant(BusName),
+		dbus.FieldPath:        dbus.MakeVariant(dbus.ObjectPath(RootPath)),
+		dbus.FieldInterface:   dbus.MakeVariant(ManagerInterface),
+		dbus.FieldMember:      dbus.MakeVariant("AnswerPromptFD"),
+		dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(body...)),
+		dbus.FieldUnixFDs:     dbus.MakeVariant(uint32(1)),
+	}}
+}
+
+// Cancel makes the module's question fail, which as a rule fails its session.
+func (c *Client) Cancel(ctx context.Context, prompt uint64) error {
+	return fault("CancelPrompt", c.manager(ctx, "CancelPrompt", prompt).Err)
+}
