@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package system
+
+import (
+	"fmt"
+	"os"
+
+	"go.uber.org/goleak"
+)
+
+// M is *testing.M, or what wraps it.
+type M interface{ Run() int }
+
+// Main runs the tests of a package, looks for goroutines that they left, and
+// removes the programs that Build made. It returns the exit code.
+func Main(m M) int {
+	defer removeBuild()
+	code := m.Run()
+	if code != 0 {
+		return code
+	}
+	if err := goleak.Find(goleak.IgnoreAnyFunction("github.com/pamprompt/pamprompt/tests/system.serveThread")); err != nil {
+		fmt.Fprintf(os.Stderr, "goroutines were left: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// Wrapped makes Main usable where an M is asked for: testscript.Main.
+func Wrapped(m M) M { return wrapped{m} }
+
+type wrapped struct{ m M }
+
+func (w wrapped) Run() int { return Main(w.m) }

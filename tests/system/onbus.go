@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package system
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/pamprompt/pamprompt/api"
+	dbus1 "github.com/pamprompt/pamprompt/dbus-1"
+)
+
+// OnBus is a System on a bus that is not the broker's: the broker can be
+// killed and started again.
+type OnBus struct {
+	*System
+	args []string
+}
+
+// StartOnBus starts a dbus-daemon and a broker on it. At the end of the test
+// every session is closed first, since workers wait for a broker to come back.
+func StartOnBus(t testing.TB, o Options) *OnBus {
+	t.Helper()
+	s := &OnBus{System: newSystem(t, o)}
+	s.startBus(t)
+	t.Cleanup(func() { s.Stop(t) })
+	s.args = append([]string{"--worker", s.Worker, "--pam-dir", s.PAMDir, "--socket", s.socket()}, o.BrokerArgs...)
+	s.Restart(t)
+	return s
+}
+
+// startBus runs a dbus-daemon with the configuration of the private bus.
+func (s *OnBus) startBus(t testing.TB) {
+	t.Helper()
+	config := filepath.Join(s.Dir, "bus.conf")
+	text := strings.ReplaceAll(dbus1.PrivateBusConf, "@OWNER@", strconv.Itoa(os.Geteuid()))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("dbus-daemon", "--config-file="+config, "--nofork", "--nopidfile", "--nosyslog",
+		"--print-address=1", "--address=unix:path="+filepath.Join(s.Dir, "bus"))
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.bus, err = start(cmd, s.log, func() error {
+		line, err := bufio.NewReader(stdout).ReadString('\n')
+		s.Address = strings.TrimSpace(line)
+		return err
+	})
+	if err != nil {
+		t.Fatalf("start dbus-daemon: %v\n%s", err, s.log.text())
+	}
+}
+
+// Restart starts the broker and returns when it owns its name.
+func (s *OnBus) Restart(t testing.TB) {
+	t.Helper()
+	owned := s.owner(t, func(owner string) bool { return owner != "" })
+	cmd := exec.Command(s.Broker, s.args...)
+	cmd.Env = s.Environment()
+	var err error
+	if s.broker, err = start(cmd, s.log, nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-owned:
+	case <-s.broker.done:
+		t.Fatalf("the broker ended at once: %v\n%s", s.broker.err, s.log.text())
+	case <-time.After(patience):
+		t.Fatalf("the broker has not taken its name after %v\n%s", patience, s.log.text())
+	}
+}
+
+// Kill ends the broker by SIGKILL and returns when it is gone from the bus.
+func (s *OnBus) Kill(t testing.TB) {
+	t.Helper()
+	left := s.owner(t, func(owner string) bool { return owner == "" })
+	if err := s.broker.end(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-left:
+	case <-time.After(patience):
+		t.Fatalf("the bus has not noticed after %v that the broker is gone", patience)
+	}
+}
+
+// owner returns a channel that is closed at the next change of the owner of
+// the broker's name to one that is wanted.
+func (s *OnBus) owner(t testing.TB, wanted func(string) bool) <-chan struct{} {
+	t.Helper()
+	conn, err := dbus.Connect(s.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signals, seen := make(chan *dbus.Signal, 16), make(chan struct{})
+	conn.Signal(signals)
+	if err := conn.AddMatchSignal(dbus.WithMatchSender("org.freedesktop.DBus"),
+		dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, api.BusName)); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer func() { _ = conn.Close() }()
+		for signal := range signals {
+			if len(signal.Body) == 3 && signal.Body[0] == api.BusName && wanted(fmt.Sprint(signal.Body[2])) {
+				close(seen)
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = conn.Close() })
+	return seen
+}
+
+// Stop closes every session, ends the broker and the bus, and checks that
+// nothing of the system is left.
+func (s *OnBus) Stop(t testing.TB) {
+	t.Helper()
+	if !s.stopped && s.broker != nil && s.broker.running() {
+		closeAll(t, s.Address) // the others are left, and reported
+	}
+	s.System.Stop(t)
+}
