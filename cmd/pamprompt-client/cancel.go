@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// cancel writes nothing when it worked, with --json the prompt's number and
+// "cancelled": true. It does not use the terminal.
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func (t *tool) cancelCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "cancel PROMPT",
+		Short: "Cancel a prompt: the module that asks is told that there is no answer",
+		Args:  cobra.ExactArgs(1),
+		RunE:  func(cmd *cobra.Command, args []string) error { return t.cancel(cmd, args[0]) },
+	}
+}
+
+func (t *tool) cancel(cmd *cobra.Command, arg string) error {
+	id, err := number("prompt", arg)
+	if err != nil {
+		return err
+	}
+	ctx, client, stop, err := t.connect(cmd, interrupt)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if err := client.Cancel(ctx, id); err != nil {
+		return err
+	}
+	return t.done(struct {
+		Prompt    uint64 `json:"prompt"`
+		Cancelled bool   `json:"cancelled"`
+	}{id, true})
+}
+
+// done says in JSON that something was done, and nothing to people.
+func (t *tool) done(v any) error {
+	if !t.out.json {
+		return nil
+	}
+	return t.out.line(v, "")
+}

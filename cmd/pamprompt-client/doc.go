@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command pamprompt-client is pamprompt on the command line: it opens PAM
+// sessions, lists and answers prompts, watches, and is an agent for the
+// terminal. It speaks to the broker on the system bus, or on the bus that
+// DBUS_SYSTEM_BUS_ADDRESS names, through package api and nothing else.
+//
+// It takes no secret from its arguments or its environment, which other
+// processes can read, keeps none in a Go string, and writes none anywhere.
+// Text from the bus is cleaned before it reaches a terminal.
+//
+// What a program reads goes to standard output: a number, aligned columns, or
+// with --json one JSON object a line. What a person is asked goes to the
+// terminal (/dev/tty), whatever the standard streams are. Everything else
+// goes to standard error. The file of each subcommand opens with its own rules.
+//
+//	main.go      the root command
+//	exit.go      exit codes, and what to do about an error
+//	output.go    columns, JSON lines, cleaned text
+//	terminal.go  the terminal: its mode, reading a line into a secret
+//	ask.go       prompts on the terminal, one after the other
+//	the others   one subcommand each
+//
+// Exit codes:
+//
+//	0  it worked
+//	1  any other failure
+//	2  the command line is wrong, or the broker says that an argument is
+//	3  the bus or the broker cannot be reached
+//	4  access denied
+//	5  there is no such session or prompt
+//	6  the prompt was already answered
+//	7  the authentication or the session failed
+//	8  cancelled
+//	9  timed out
+package main

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pamprompt/pamprompt/api"
+)
+
+// The exit codes of the table in doc.go.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+	exitDenied      = 4
+	exitNotFound    = 5
+	exitAnswered    = 6
+	exitSession     = 7
+	exitCancelled   = 8
+	exitTimedOut    = 9
+)
+
+const exitHelp = `Exit codes:
+  0  it worked
+  1  any other failure
+  2  the command line is wrong, or the broker says that an argument is
+  3  the bus or the broker cannot be reached
+  4  access denied
+  5  there is no such session or prompt
+  6  the prompt was already answered
+  7  the authentication or the session failed
+  8  cancelled
+  9  timed out`
+
+// usageError is a command line that cannot be right.
+type usageError struct{ error }
+
+// errInterrupted is the end by a signal before the work was done.
+var errInterrupted = errors.New("interrupted")
+
+var exitCodes = map[api.Code]int{
+	api.AccessDenied:         exitDenied,
+	api.NoSuchSession:        exitNotFound,
+	api.NoSuchPrompt:         exitNotFound,
+	api.AlreadyAnswered:      exitAnswered,
+	api.UnknownOption:        exitUsage,
+	api.InvalidArgument:      exitUsage,
+	api.AuthenticationFailed: exitSession,
+	api.AccountUnavailable:   exitSession,
+	api.Unavailable:          exitSession,
+	api.MaxTries:             exitSession,
+	api.PAMFailed:            exitSession,
+	api.WorkerFailed:         exitSession,
+	api.Cancelled:            exitCancelled,
+	api.TimedOut:             exitTimedOut,
+}
+
+func exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var usage usageError
+	var known *api.Error
+	switch {
+	case errors.As(err, &usage):
+		return exitUsage
+	case errors.Is(err, api.ErrNoBus), errors.Is(err, api.ErrNoBroker):
+		return exitUnreachable
+	case errors.Is(err, errInterrupted), errors.Is(err, context.Canceled):
+		return exitCancelled
+	case errors.Is(err, context.DeadlineExceeded):
+		return exitTimedOut
+	case errors.As(err, &known) && exitCodes[known.Code] != 0:
+		return exitCodes[known.Code]
+	}
+	return exitFailure
+}
+
+// advice is what may help, or "".
+func advice(err error) string {
+	switch {
+	case errors.Is(err, api.ErrNoBus):
+		return "is there a system bus? `pamprompt-broker --private-bus` starts one of its own " +
+			"and prints the DBUS_SYSTEM_BUS_ADDRESS to set"
+	case errors.Is(err, api.ErrNoBroker):
+		return "start pamprompt-broker on this bus, or `systemctl start pamprompt-broker`"
+	case errors.Is(err, api.AccessDenied):
+		return "root may do this, and whoever opened the session: try with sudo"
+	case errors.Is(err, api.NoSuchPrompt):
+		return "`pamprompt-client prompts` lists what waits"
+	case errors.Is(err, api.NoSuchSession):
+		return "`pamprompt-client list` lists the sessions"
+	case errors.Is(err, errNoTerminal):
+		return "run it on a terminal, or answer with `pamprompt-client answer` from standard input"
+	}
+	return ""
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// list writes the sessions that the caller may see to standard output, and
+// nothing but errors to standard error. It does not use the terminal.
+
+import (
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pamprompt/pamprompt/api"
+)
+
+func (t *tool) listCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List sessions",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return t.list(cmd) },
+	}
+}
+
+func (t *tool) list(cmd *cobra.Command) error {
+	ctx, client, stop, err := t.connect(cmd, interrupt)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	sessions, err := client.Sessions(ctx)
+	if err != nil {
+		return err
+	}
+	return table(t.out, "SESSION STATE SERVICE USER OWNER", sessions, func(s api.SessionInfo) []string {
+		return []string{strconv.FormatUint(s.ID, 10), s.State, s.Service, s.User, strconv.FormatUint(uint64(s.OwnerUID), 10)}
+	})
+}

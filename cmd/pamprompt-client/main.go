@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pamprompt/pamprompt/api"
+)
+
+var version = "0.1.0-dev" // stamped by make build
+
+// interrupt is Ctrl-C.
+var interrupt os.Signal = os.Interrupt
+
+func main() {
+	os.Exit(run(os.Args[1:]))
+}
+
+// tool is what every subcommand gets.
+type tool struct {
+	out     *output
+	stderr  io.Writer
+	started bool // the command line was right: what fails from now on is not its usage
+}
+
+func run(args []string) int {
+	t := &tool{out: &output{w: os.Stdout}, stderr: os.Stderr}
+	root := t.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(context.Background())
+	if err == nil {
+		return exitOK
+	}
+	if !t.started {
+		err = usageError{err}
+	}
+	fmt.Fprintf(os.Stderr, "pamprompt-client: %s\n", cleanText(err.Error()))
+	if hint := advice(err); hint != "" {
+		fmt.Fprintf(os.Stderr, "pamprompt-client: %s\n", hint)
+	}
+	return exitCode(err)
+}
+
+func (t *tool) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "pamprompt-client",
+		Short: "Open PAM sessions over D-Bus and answer their prompts",
+		Long: "pamprompt-client opens PAM sessions through pamprompt-broker, answers what PAM asks,\n" +
+			"and watches both.\n\n" + exitHelp,
+		Version:           version,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Args:              cobra.NoArgs,
+		RunE:              func(*cobra.Command, []string) error { return errors.New("which command? --help lists them") },
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.PersistentFlags().BoolVar(&t.out.json, "json", false, "write one JSON object a line")
+	root.AddCommand(t.openCommand(), t.listCommand(), t.showCommand(), t.promptsCommand(), t.answerCommand(),
+		t.cancelCommand(), t.closeCommand(), t.watchCommand(), t.agentCommand())
+	return root
+}
+
+// connect returns a client and a context that ends with the first of the
+// signals that end a program. stop releases both.
+func (t *tool) connect(cmd *cobra.Command, signals ...os.Signal) (ctx context.Context, client *api.Client, stop func(), err error) {
+	t.started = true
+	ctx, cancel := signal.NotifyContext(cmd.Context(), append(signals, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)...)
+	client, err = api.Connect(ctx)
+	if err != nil {
+		cancel()
+		return nil, nil, nil, err
+	}
+	return ctx, client, func() { _ = client.Close(); cancel() }, nil
+}
+
+// number parses the number of a session or prompt.
+func number(what, arg string) (uint64, error) {
+	id, err := strconv.ParseUint(arg, 10, 64)
+	if err != nil || id == 0 {
+		return 0, usageError{fmt.Errorf("%s %q is not a number", what, arg)}
+	}
+	return id, nil
+}

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/tests/system"
+)
+
+// person is somebody at a pseudo-terminal with the client running on it.
+// Unlike testscript's ttyin, a person types when asked, so that one can see
+// what is echoed.
+type person struct {
+	t      *testing.T
+	keys   *os.File // the person's end
+	tty    *os.File // the program's end
+	cmd    *exec.Cmd
+	stdout *bufio.Reader
+	stderr bytes.Buffer
+
+	mu     sync.Mutex
+	more   *sync.Cond
+	screen []byte
+	read   int // how much of screen was seen by see
+}
+
+// openPty opens a pseudo-terminal.
+func openPty(t *testing.T) (keys, tty *os.File) {
+	t.Helper()
+	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var n int
+	raw, err := keys.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = raw.Control(func(fd uintptr) {
+		if err = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); err == nil {
+			n, err = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tty, err = os.OpenFile(filepath.Join("/dev/pts", strconv.Itoa(n)), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		t.Fatal(err)
+	}
+	return keys, tty
+}
+
+// at starts the client on a terminal.
+func at(t *testing.T, s *system.System, args ...string) *person {
+	t.Helper()
+	p := &person{t: t}
+	p.more = sync.NewCond(&p.mu)
+	p.keys, p.tty = openPty(t)
+	p.cmd = exec.Command("pamprompt-client", args...) // testscript.Main has put it on PATH
+	p.cmd.Env = s.Environment()
+	p.cmd.Stdin, p.cmd.Stderr = p.tty, &p.stderr
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.stdout = bufio.NewReader(stdout)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		p.watch()
+	}()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+		_ = p.tty.Close()
+		_ = p.keys.Close()
+		<-over
+		if t.Failed() {
+			t.Logf("the terminal of %v shows %q, standard error is %q", args, p.screen, &p.stderr)
+		}
+	})
+	return p
+}
+
+func (p *person) watch() {
+	buf := make([]byte, 4096)
+	for {
+		n, err := p.keys.Read(buf)
+		p.mu.Lock()
+		p.screen = append(p.screen, buf[:n]...)
+		p.more.Broadcast()
+		p.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// see waits until text is on the screen, after what was seen before.
+func (p *person) see(text string) {
+	p.t.Helper()
+	late := time.AfterFunc(20*time.Second, func() {
+		_ = p.keys.SetReadDeadline(time.Unix(1, 0)) // ends watch
+		p.more.Broadcast()
+	})
+	defer late.Stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for deadline := time.Now().Add(20 * time.Second); ; p.more.Wait() {
+		if i := bytes.Index(p.screen[p.read:], []byte(text)); i >= 0 {
+			p.read += i + len(text)
+			return
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("there is no %q in %q", text, p.screen[p.read:])
+		}
+	}
+}
+
+// never checks that text never was on the screen.
+func (p *person) never(text string) {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if bytes.Contains(p.screen, []byte(text)) {
+		p.t.Errorf("%q is in %q", text, p.screen)
+	}
+}
+
+// number waits until the program has written the number of a session to
+// standard output, so that the session is open.
+func (p *person) number() {
+	p.t.Helper()
+	line, err := p.stdout.ReadString('\n')
+	if _, bad := strconv.ParseUint(strings.TrimSpace(line), 10, 64); err != nil || bad != nil {
+		p.t.Fatalf("standard output is %q, %v", line, err)
+	}
+}
+
+func (p *person) press(keys string) {
+	p.t.Helper()
+	if _, err := p.keys.WriteString(keys); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+const (
+	ctrlC  = "\x03"
+	ctrlD  = "\x04"
+	ctrlU  = "\x15"
+	rubout = "\x7f"
+	enter  = "\r"
+)
+
+// exits waits for the end of the program, and checks its exit code and that
+// the terminal is as it was.
+func (p *person) exits(code int) {
+	p.t.Helper()
+	_ = p.cmd.Wait()
+	if got := p.cmd.ProcessState.ExitCode(); got != code {
+		p.t.Errorf("exit code %d (%v), want %d; standard error: %s", got, p.cmd.ProcessState, code, &p.stderr)
+	}
+	mode, err := unix.IoctlGetTermios(int(p.tty.Fd()), unix.TCGETS)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if want := uint32(unix.ECHO | unix.ICANON | unix.ISIG); mode.Lflag&want != want || mode.Cc[unix.VSUSP] == 0 {
+		p.t.Errorf("the terminal is left in mode %+v", mode)
+	}
+}
+
+// bounded is a context that ends a test that hangs.
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// begin opens a session from another connection, which an agent is to answer.
+func begin(t *testing.T, s *system.System, service, user string, o api.Options) *api.Session {
+	t.Helper()
+	session, err := s.Client(t).Open(bounded(t), service, user, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return session
+}
+
+func wantOpen(t *testing.T, session *api.Session) {
+	t.Helper()
+	if err := session.Wait(bounded(t), api.StateOpen); err != nil {
+		t.Error(err)
+	}
+}
+
+func environment(t *testing.T, session *api.Session) string {
+	t.Helper()
+	p, err := session.Properties(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Join(p.Environment, " ")
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+// show writes one session to standard output: a property a line, then its PAM
+// environment. It writes nothing but errors to standard error and does not use
+// the terminal.
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pamprompt/pamprompt/api"
+)
+
+func (t *tool) showCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show SESSION",
+		Short: "Show a session and its PAM environment",
+		Args:  cobra.ExactArgs(1),
+		RunE:  func(cmd *cobra.Command, args []string) error { return t.show(cmd, args[0]) },
+	}
+}
+
+func (t *tool) show(cmd *cobra.Command, arg string) error {
+	id, err := number("session", arg)
+	if err != nil {
+		return err
+	}
+	ctx, client, stop, err := t.connect(cmd, interrupt)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	p, err := client.Session(id).Properties(ctx)
+	if err != nil {
+		return err
+	}
+	return t.out.line(p, describe(p))
+}
+
+// describe is a session for people.
+func describe(p api.Properties) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	line := func(name string, value any) { fmt.Fprintf(w, "%s:\t%s\n", name, cleanLine(fmt.Sprint(value))) }
+	line("session", p.ID)
+	line("service", p.Service)
+	line("user", p.User)
+	line("uid", uid(p.UID))
+	line("owner", fmt.Sprintf("uid %d, pid %d", p.OwnerUID, p.OwnerPID))
+	line("state", p.State)
+	if p.PAMResult != 0 || p.ResultText != "" {
+		line("result", strings.TrimSpace(fmt.Sprintf("%s (PAM %d)", p.ResultText, p.PAMResult)))
+	}
+	if !p.OpenedAt.IsZero() {
+		line("opened", p.OpenedAt.Format(time.RFC3339))
+	}
+	line("linger", p.Linger)
+	for _, entry := range p.Environment {
+		line("environment", entry)
+	}
+	_ = w.Flush()
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+func uid(n *uint32) string {
+	if n == nil {
+		return "unknown"
+	}
+	return strconv.FormatUint(uint64(*n), 10)
+}
