@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --match 'v*' --dirty 2>/dev/null | sed 's/^v//')
+ifeq ($(strip $(VERSION)),)
+VERSION := 0.1.0-dev
+endif
+
+# The version is stamped below, so Go need not ask git, which refuses to answer
+# in a clone that belongs to somebody else.
+export GOFLAGS := $(GOFLAGS) -buildvcs=false
+GOBUILD := go build -trimpath -ldflags '-X main.version=$(VERSION)'
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: ## install what building and testing need, if something is missing
+	@scripts/setup.sh
+
+.PHONY: build
+build: ## put the binaries into build/
+	@scripts/setup.sh build
+	CGO_ENABLED=0 $(GOBUILD) -o build/pamprompt-broker ./cmd/pamprompt-broker
+	CGO_ENABLED=0 $(GOBUILD) -o build/pamprompt-client ./cmd/pamprompt-client
+	CGO_ENABLED=1 $(GOBUILD) -o build/pamprompt-worker ./cmd/pamprompt-worker
+
+.PHONY: demo
+demo: ## open a session with a password and a one-time code, and watch it
+	@scripts/setup.sh demo
+	@$(MAKE) -s build
+	@demo/demo.sh
+
+# TEST narrows it down: make test TEST=./broker/... RUN=TestAnswer
+TEST ?= ./...
+RUN ?= .
+
+.PHONY: test
+test: ## run every test, with the race detector
+	@scripts/setup.sh test
+	@go build -o build/testsummary ./scripts/testsummary
+	@go test -json -race -count=1 -timeout 10m -run '$(RUN)' $(TEST) | build/testsummary
+
+.PHONY: check
+check: ## run everything that reads the code instead of running it
+	@scripts/setup.sh check
+	@scripts/check.sh
+
+.PHONY: generate
+generate: ## generate api/worker/worker.pb.go from worker.proto
+	@scripts/setup.sh check
+	@scripts/generate.sh
+
+.PHONY: fmt
+fmt: ## format the Go files
+	@gofmt -l -w -s $$(scripts/files.sh go)
+
+# FUZZTIME is how long each target runs.
+FUZZTIME ?= 10s
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for a short time
+	@scripts/setup.sh build
+	@scripts/fuzz.sh $(FUZZTIME)
+
+.PHONY: clean
+clean: ## remove build/
+	rm -rf build

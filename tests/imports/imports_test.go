@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package imports checks which package may import which: data flows one way,
+// and no libpam comes into the broker. It holds nothing but this test.
+package imports
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/pamprompt/pamprompt/"
+
+// pkg is what `go list -json` says of a package.
+type pkg struct {
+	ImportPath   string
+	Name         string
+	Standard     bool
+	CgoFiles     []string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+}
+
+// folder is the place in the tree: "broker/workers".
+func (p pkg) folder() string { return strings.TrimPrefix(p.ImportPath, module) }
+
+func list(t *testing.T, args ...string) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Name,Standard,CgoFiles,Imports,TestImports,XTestImports"}, args...)...)
+	cmd.Dir = "../.."
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=1")
+	out, err := cmd.Output()
+	if err != nil {
+		var failed *exec.ExitError
+		if errors.As(err, &failed) {
+			t.Fatalf("%v: %v\n%s", cmd, err, failed.Stderr)
+		}
+		t.Fatal(err)
+	}
+	var pkgs []pkg
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+// allowed says which folders, and what is below them, the packages of a folder
+// may import. The longest folder that matches counts.
+var allowed = map[string][]string{
+	"api/secret":           {},
+	"api/worker":           {},
+	"api":                  {"api"},
+	"dbus-1":               {},
+	"policy":               {"api"},
+	"broker":               {"broker", "policy", "api", "dbus-1"},
+	"conv":                 {"conv", "api/worker", "api/secret"},
+	"cmd/pamprompt-broker": {"cmd/pamprompt-broker", "broker", "policy", "api", "dbus-1"},
+	"cmd/pamprompt-client": {"cmd/pamprompt-client", "api"},
+	"cmd/pamprompt-worker": {"cmd/pamprompt-worker", "conv", "api/worker", "api/secret"},
+}
+
+func within(folder, parent string) bool {
+	return folder == parent || strings.HasPrefix(folder, parent+"/")
+}
+
+// rule finds the entry of allowed for a folder.
+func rule(folder string) (targets []string, ok bool) {
+	best := ""
+	for parent, list := range allowed {
+		if within(folder, parent) && len(parent) > len(best) {
+			best, targets, ok = parent, list, true
+		}
+	}
+	return targets, ok
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for _, p := range list(t, "./...") {
+		folder := p.folder()
+		if within(folder, "tests") || within(folder, "scripts") || within(folder, "bench") {
+			continue // these stand above everything
+		}
+		targets, ok := rule(folder)
+		if !ok {
+			t.Errorf("%s is in none of the known folders: say in allowed what it may import", folder)
+			continue
+		}
+		for _, path := range p.Imports {
+			target, ours := strings.CutPrefix(path, module)
+			if ours && !slices.ContainsFunc(targets, func(parent string) bool { return within(target, parent) }) {
+				t.Errorf("%s imports %s, and may only import %v", folder, target, targets)
+			}
+		}
+	}
+}
+
+func TestTestsImportNothingFromAbove(t *testing.T) {
+	for _, p := range list(t, "./api/...", "./broker/...", "./conv/...", "./policy/...") {
+		for _, path := range slices.Concat(p.TestImports, p.XTestImports) {
+			if strings.HasPrefix(path, module+"cmd/") {
+				t.Errorf("a test of %s imports %s", p.folder(), path)
+			}
+		}
+	}
+}
+
+func TestOnlyTheWorkerHasCgo(t *testing.T) {
+	for _, p := range list(t, "-deps", "./cmd/pamprompt-broker", "./cmd/pamprompt-client", "./api/...", "./broker/...", "./policy/...") {
+		if !p.Standard && len(p.CgoFiles) > 0 {
+			t.Errorf("the broker or the client depends on %s, which needs cgo", p.ImportPath)
+		}
+	}
+}
+
+func TestPackagesAreNamedByWhatTheyDo(t *testing.T) {
+	for _, p := range list(t, "./...") {
+		switch p.Name {
+		case "util", "utils", "common", "helper", "helpers", "misc":
+			t.Errorf("%s: a package named %s holds whatever is put there", p.folder(), p.Name)
+		}
+	}
+}
