@@ -10,13 +10,19 @@ import (
 	"sync"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/pamprompt/pamprompt/api/transport"
 )
+
+// maxIncoming bounds a message, in bytes. The longest that we ask for is a list
+// of thousands of prompts.
+const maxIncoming = 32 << 20
 
 // Client is a connection to the broker. Its methods may be called from several
 // goroutines.
 type Client struct {
 	conn   *dbus.Conn
-	stream *stream
+	stream *transport.Stream
 	ended  chan struct{}  // closed when the connection is
 	behind sync.WaitGroup // calls that nobody waits for
 	slots  chan struct{}  // one for each call that is not answered yet
@@ -47,7 +53,7 @@ func Connect(ctx context.Context) (*Client, error) {
 // connection of its own, since a connection owns sessions, and makes it
 // itself, since godbus alone is no match for what other users may send.
 func Dial(ctx context.Context, address string) (*Client, error) {
-	s, err := dialStream(ctx, address)
+	s, err := transport.Dial(ctx, address, transport.Options{MaxMessage: maxIncoming})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
 	}
@@ -55,7 +61,7 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 		stream: s, ended: make(chan struct{}), slots: make(chan struct{}, maxCalls),
 		watchers: map[*Watcher]struct{}{}, waiters: map[*waiter]struct{}{},
 	}
-	c.conn, err = dbus.NewConn(s, dbus.WithSignalHandler(listener{c}), dbus.WithOutgoingInterceptor(s.outgoing))
+	c.conn, err = dbus.NewConn(s, dbus.WithSignalHandler(listener{c}), dbus.WithOutgoingInterceptor(s.Outgoing))
 	if err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)

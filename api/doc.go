@@ -51,8 +51,8 @@
 //	signals.go  signals in their order, and who the broker is
 //	event.go    what a watcher tells
 //	watch.go    watchers and agents
-//	stream.go   the socket below godbus, which is no match for hostile senders
 //
-// Below it, package secret holds answers in memory, and package worker is the
-// protocol between the broker and its workers, which no client needs.
+// Below it, package secret holds answers in memory, package transport is the
+// socket below godbus, which is no match for hostile senders, and package worker
+// the protocol between the broker and its workers, which no client needs.
 package api

@@ -150,8 +150,8 @@ func (c *Client) Answer(ctx context.Context, prompt uint64, answer *secret.Secre
 	}
 	defer func() { <-c.slots }()
 	m := answerMessage(prompt)
-	c.stream.attach(m, f)
-	defer c.stream.detach(m)
+	c.stream.Attach(m, f)
+	defer c.stream.Detach(m)
 	call := <-c.conn.SendWithContext(ctx, m, nil).Done
 	return fault("AnswerPromptFD", call.Err)
 }

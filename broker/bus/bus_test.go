@@ -20,6 +20,8 @@ import (
 	"github.com/godbus/dbus/v5"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/pamprompt/pamprompt/api/transport"
 )
 
 const testName = "org.pamprompt.Test1"
@@ -191,7 +193,7 @@ type rawClient struct {
 }
 
 func newRawClient(address string) (*rawClient, error) {
-	name, err := socketName(strings.Split(address, ";")[0])
+	name, err := transport.SocketName(strings.Split(address, ";")[0])
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,10 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/transport"
 )
 
 const (
@@ -64,9 +67,9 @@ func (c *calls) init() {
 // intercept runs in godbus's reader, once for every message. A method call
 // will come to our wrapper, which closes its descriptors; anything else must
 // not have any. (Peer is answered by godbus itself.)
-func (c *calls) intercept(s *stream) dbus.Interceptor {
+func (c *calls) intercept(s *transport.Stream) dbus.Interceptor {
 	return func(m *dbus.Message) {
-		fds := s.claim()
+		fds := s.Claim()
 		if len(fds) == 0 {
 			return
 		}
@@ -186,4 +189,12 @@ func (d dispatcher) DecodeArguments(_ *dbus.Conn, sender string, m *dbus.Message
 
 func (d dispatcher) Call(args ...any) ([]any, error) {
 	return d.c.wrap(args[0].(*dbus.Message), args[1].(string))
+}
+
+// closeAll closes descriptors that were never made an *os.File: that would
+// put somebody else's pipe into blocking mode, or into the poller.
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
 }

@@ -10,7 +10,13 @@ import (
 	"strings"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/pamprompt/pamprompt/api/transport"
 )
+
+// maxMessage bounds a message, in bytes. The largest that has a use is an
+// answer of 64 KiB or an environment of the same size.
+const maxMessage = 1 << 20
 
 const driver = "org.freedesktop.DBus"
 
@@ -21,7 +27,7 @@ var ErrNameTaken = errors.New("the name is owned by another connection")
 // several goroutines.
 type Conn struct {
 	conn   *dbus.Conn
-	stream *stream
+	stream *transport.Stream
 	log    *slog.Logger
 	serve  Handler
 	id     string // of the bus
@@ -40,15 +46,15 @@ type Options struct {
 // Dial connects to the bus at a D-Bus address list. The caller closes the
 // Conn; calls are served from the moment it returns.
 func Dial(ctx context.Context, address string, o Options) (*Conn, error) {
-	s, err := dialStream(address)
+	c := &Conn{log: o.Log, serve: o.Handler}
+	s, err := transport.Dial(ctx, address, transport.Options{MaxMessage: maxMessage, Descriptors: true, Refused: c.refuse})
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{stream: s, log: o.Log, serve: o.Handler}
+	c.stream = s
 	c.peers.init(c, o.Gone)
 	c.calls.init()
 	c.out.init()
-	s.refused = c.refuse
 	conn, err := dbus.NewConn(s,
 		dbus.WithHandler(dispatcher{c}), dbus.WithSignalHandler(signals{c}), dbus.WithIncomingInterceptor(c.calls.intercept(s)))
 	if err != nil {
@@ -145,15 +151,15 @@ func (c *Conn) Send(s Signal) {
 func (c *Conn) WaitRoom() { c.out.waitRoom(c.conn.Context()) }
 
 // refuse answers a call that never reached godbus. It runs in the reader.
-func (c *Conn) refuse(h header, from, why string) {
+func (c *Conn) refuse(h transport.Header, from, why string) {
 	c.log.Warn("message refused", "sender", from, "why", why)
-	if h.kind != dbus.TypeMethodCall || h.flags&dbus.FlagNoReplyExpected != 0 || from == "" {
+	if h.Type != dbus.TypeMethodCall || h.Flags&dbus.FlagNoReplyExpected != 0 || from == "" {
 		return
 	}
 	c.out.put(&dbus.Message{Type: dbus.TypeError, Body: []any{why}, Headers: map[dbus.HeaderField]dbus.Variant{
 		dbus.FieldDestination: dbus.MakeVariant(from),
 		dbus.FieldErrorName:   dbus.MakeVariant("org.freedesktop.DBus.Error.LimitsExceeded"),
-		dbus.FieldReplySerial: dbus.MakeVariant(h.serial),
+		dbus.FieldReplySerial: dbus.MakeVariant(h.Serial),
 		dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(why)),
 	}})
 }

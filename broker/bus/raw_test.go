@@ -68,7 +68,7 @@ func TestAMessageThatCannotBeDecodedHurtsNobodyElse(t *testing.T) {
 	server := serveOn(t, address, Options{Handler: nothing})
 	before := openDescriptors(t)
 	message := booleanKeys()
-	if decodable(message) == nil {
+	if _, err := dbus.DecodeMessage(bytes.NewReader(message)); err == nil {
 		t.Error("godbus has learnt to decode it: the test shows nothing any more")
 	}
 	if passed, err := sendRaw(t, address, message); err != nil || !passed {

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"os"
 	"strings"
+
+	"github.com/pamprompt/pamprompt/api/transport"
 )
 
 const defaultAddress = "unix:path=/run/dbus/system_bus_socket"
@@ -23,7 +25,7 @@ func IsReal(address string) bool {
 func leadsTo(address, socket string) bool {
 	real, realErr := os.Stat(socket)
 	for one := range strings.SplitSeq(address, ";") {
-		name, err := socketName(one)
+		name, err := transport.SocketName(one)
 		if err != nil {
 			continue
 		}

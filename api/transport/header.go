@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package bus
+package transport
 
 import (
 	"encoding/binary"
@@ -14,61 +14,59 @@ const (
 	// fixedHeader is what every message starts with: order, type, flags,
 	// version, body length, serial, length of the fields.
 	fixedHeader = 16
-	// maxFields bounds the header fields of a message that is to be answered.
-	// Ours are a path, three names and a signature.
+	// maxFields bounds the header fields of a message that is looked at. Those
+	// of any message are a path, names and a signature.
 	maxFields = 64 << 10
-	// maxMessage bounds a message. The largest that has a use is an answer of
-	// 64 KiB or an environment of the same size.
-	maxMessage = 1 << 20
 )
 
 var errHeader = errors.New("not a D-Bus message header")
 
-// header is what the fixed part of a message says.
-type header struct {
+// Header is what the fixed part of a message says.
+type Header struct {
+	Type   dbus.Type
+	Flags  dbus.Flags
+	Serial uint32
+
 	order  binary.ByteOrder
-	kind   dbus.Type
-	flags  dbus.Flags
 	body   uint32 // length
-	serial uint32
 	fields uint32 // length, without padding
 }
 
 // parseFixed reads the first 16 bytes of a message.
-func parseFixed(b []byte) (header, error) {
+func parseFixed(b []byte) (Header, error) {
 	if len(b) < fixedHeader {
-		return header{}, errHeader
+		return Header{}, errHeader
 	}
-	h := header{kind: dbus.Type(b[1]), flags: dbus.Flags(b[2])}
+	h := Header{Type: dbus.Type(b[1]), Flags: dbus.Flags(b[2])}
 	switch b[0] {
 	case 'l':
 		h.order = binary.LittleEndian
 	case 'B':
 		h.order = binary.BigEndian
 	default:
-		return header{}, errHeader
+		return Header{}, errHeader
 	}
 	h.body = h.order.Uint32(b[4:])
-	h.serial = h.order.Uint32(b[8:])
+	h.Serial = h.order.Uint32(b[8:])
 	h.fields = h.order.Uint32(b[12:])
 	// The limits of the specification, which every bus enforces.
 	if h.body > 1<<27 || h.fields > 1<<26 {
-		return header{}, fmt.Errorf("%w: impossible length", errHeader)
+		return Header{}, fmt.Errorf("%w: impossible length", errHeader)
 	}
 	return h, nil
 }
 
 // padded is the length of the fields with their padding: the body starts at a
 // multiple of eight.
-func (h header) padded() int { return int(h.fields+7) &^ 7 }
+func (h Header) padded() int { return int(h.fields+7) &^ 7 }
 
 // total is the length of the whole message.
-func (h header) total() int { return fixedHeader + h.padded() + int(h.body) }
+func (h Header) total() int { return fixedHeader + h.padded() + int(h.body) }
 
 // sender finds the SENDER among the header fields, which the bus itself
 // fills in, without decoding anything else. It returns "" when there is none;
 // the last, as godbus does, if there are several.
-func sender(h header, fields []byte) (from string) {
+func sender(h Header, fields []byte) (from string) {
 	for pos := 0; pos < len(fields); {
 		pos = align(pos, 8)
 		if pos+4 > len(fields) || fields[pos+1] != 1 {
@@ -89,7 +87,7 @@ func sender(h header, fields []byte) (from string) {
 
 // fieldValue returns the bytes of one value and where the next field begins;
 // -1 when the field is cut off or of a type that no header field has.
-func fieldValue(h header, b []byte, pos int, kind byte) ([]byte, int) {
+func fieldValue(h Header, b []byte, pos int, kind byte) ([]byte, int) {
 	var start, length int
 	switch kind {
 	case 's', 'o', 'u':

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package bus
+package transport
 
 import (
 	"bytes"
@@ -63,7 +63,7 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		from := sender(h, message[fixedHeader:fixedHeader+int(h.fields)])
-		if decodable(message) != nil {
+		if !decodable(message) {
 			return
 		}
 		m, err := dbus.DecodeMessage(bytes.NewReader(message))

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package api
+package transport
 
 import (
 	"bytes"
@@ -16,6 +16,8 @@ import (
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 )
+
+const maxIncoming = 1 << 20
 
 // signalMessage is a whole message that godbus can decode.
 func signalMessage(t testing.TB, member string, body ...any) []byte {
@@ -36,7 +38,7 @@ func signalMessage(t testing.TB, member string, body ...any) []byte {
 }
 
 // pair is a stream and the bus's end of it.
-func pair(t *testing.T) (*stream, *net.UnixConn) {
+func pair(t *testing.T) (*Stream, *net.UnixConn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -53,7 +55,7 @@ func pair(t *testing.T) (*stream, *net.UnixConn) {
 		t.Cleanup(func() { _ = c.Close() })
 		ends[i] = c.(*net.UnixConn)
 	}
-	s := newStream(ends[0])
+	s := newStream(ends[0], Options{MaxMessage: maxIncoming})
 	s.begun = true
 	return s, ends[1]
 }
@@ -129,7 +131,7 @@ func TestSocketName(t *testing.T) {
 		{"tcp:host=localhost,port=1", ""},
 		{"", ""},
 	} {
-		name, err := socketName(test.address)
+		name, err := SocketName(test.address)
 		if name != test.name || (err == nil) != (test.name != "") {
 			t.Errorf("%q: got %q, %v", test.address, name, err)
 		}
@@ -143,28 +145,9 @@ func TestDialTriesEveryAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	s, err := dialStream(context.Background(), "tcp:host=localhost;unix:path="+path+".not;unix:path="+path)
+	s, err := Dial(context.Background(), "tcp:host=localhost;unix:path="+path+".not;unix:path="+path, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = s.Close()
-}
-
-func FuzzStream(f *testing.F) {
-	f.Add(signalMessage(f, "Good", "text", uint64(1), map[string]dbus.Variant{"a": dbus.MakeVariant([]string{"b"})}))
-	f.Add(signalMessage(f, "Descriptors", []dbus.UnixFDIndex{0, 1}))
-	f.Fuzz(func(t *testing.T, message []byte) {
-		if h, err := parseFrame(message); err != nil || h.size != len(message) || !decodable(message) {
-			return
-		}
-		m, err := dbus.DecodeMessage(bytes.NewReader(message))
-		if err != nil {
-			t.Fatalf("it was said to be decodable: %v", err)
-		}
-		if m.Type == dbus.TypeSignal {
-			member, _ := m.Headers[dbus.FieldMember].Value().(string)
-			decodeEvent(&dbus.Signal{Name: ManagerInterface + "." + member, Body: m.Body})
-			decodeEvent(&dbus.Signal{Name: propertiesChanged, Body: m.Body})
-		}
-	})
 }

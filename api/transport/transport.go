@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+// Stream is the io.ReadWriteCloser that godbus talks through, made by Dial and
+// given to dbus.NewConn.
+type Stream struct {
+	c     *net.UnixConn
+	o     Options
+	begun bool         // authentication is over; only touched before the reader starts
+	rest  bytes.Reader // what is left of the message being read
+	oob   []byte       // scratch of fill; only touched by the reader
+
+	mu       sync.Mutex
+	fds      []int // that came with the current message
+	attached map[*dbus.Message]*os.File
+	riding   map[uint32]*os.File // attached, by the serial of the message
+}
+
+// Options of Dial.
+type Options struct {
+	// MaxMessage bounds a message that arrives, in bytes. A longer one is read
+	// and thrown away.
+	MaxMessage int
+	// Descriptors says that Claim will be called. Without it descriptors that
+	// arrive are closed at once.
+	Descriptors bool
+	// Refused, if not nil, is told of each message that is thrown away, and
+	// who sent it ("" when that is not known). It runs in godbus's reader and
+	// must not block.
+	Refused func(h Header, sender, why string)
+}
+
+var (
+	begin     = []byte("BEGIN\r\n")
+	negotiate = []byte("NEGOTIATE_UNIX_FD\r\n")
+)
+
+// Dial connects to the first address of a D-Bus address list that answers. Only
+// unix sockets are for those who ask the kernel who is on the other side.
+func Dial(ctx context.Context, address string, o Options) (*Stream, error) {
+	var failed []error
+	for one := range strings.SplitSeq(address, ";") {
+		name, err := SocketName(one)
+		if err == nil {
+			var c net.Conn
+			if c, err = new(net.Dialer).DialContext(ctx, "unix", name); err == nil {
+				return newStream(c.(*net.UnixConn), o), nil
+			}
+		}
+		failed = append(failed, err)
+	}
+	return nil, errors.Join(failed...)
+}
+
+func newStream(c *net.UnixConn, o Options) *Stream {
+	return &Stream{
+		c: c, o: o, oob: make([]byte, unix.CmsgSpace(253*4)), // SCM_MAX_FD
+		attached: make(map[*dbus.Message]*os.File), riding: make(map[uint32]*os.File),
+	}
+}
+
+// SocketName turns one D-Bus address into the name of a unix socket, an abstract
+// one with @ before it.
+func SocketName(address string) (string, error) {
+	list, ok := strings.CutPrefix(address, "unix:")
+	if !ok {
+		return "", fmt.Errorf("bus address %q is neither unix:path= nor unix:abstract=", address)
+	}
+	for pair := range strings.SplitSeq(list, ",") {
+		key, value, _ := strings.Cut(pair, "=")
+		prefix, ok := map[string]string{"path": "", "abstract": "@"}[key]
+		if !ok {
+			continue
+		}
+		name, err := dbus.UnescapeBusAddressValue(value)
+		if err != nil {
+			return "", fmt.Errorf("bus address %q: %w", address, err)
+		}
+		return prefix + name, nil
+	}
+	return "", fmt.Errorf("bus address %q has neither path= nor abstract=", address)
+}
+
+// Attach has f travel with a message that will be sent; its body has the index
+// 0 where the descriptor belongs. It stays the caller's, who calls Detach when
+// the message is sent.
+func (s *Stream) Attach(m *dbus.Message, f *os.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attached[m] = f
+}
+
+// Detach forgets what was attached to a message.
+func (s *Stream) Detach(m *dbus.Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.attached, m)
+	delete(s.riding, m.Serial())
+}
+
+// Outgoing is a dbus.Interceptor for outgoing messages, which Attach needs: it
+// sees each message when it has got its serial.
+func (s *Stream) Outgoing(m *dbus.Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.attached[m]; f != nil {
+		s.riding[m.Serial()] = f
+	}
+}
+
+// Write passes on what godbus writes, lines of the authentication and then one
+// message at a time. It slips the negotiation of descriptors in before the end
+// of the authentication, the only moment when one may ask.
+func (s *Stream) Write(p []byte) (int, error) {
+	if !s.begun && bytes.Equal(p, begin) {
+		if err := s.negotiate(); err != nil {
+			return 0, err
+		}
+		n, err := s.c.Write(p)
+		s.begun = true
+		return n, err
+	}
+	f := s.rider(p)
+	if f == nil {
+		return s.c.Write(p)
+	}
+	n, _, err := s.c.WriteMsgUnix(p, unix.UnixRights(int(f.Fd())), nil)
+	if err == nil && n < len(p) {
+		var more int
+		more, err = s.c.Write(p[n:])
+		n += more
+	}
+	return n, err
+}
+
+// rider is the descriptor that goes with a message.
+func (s *Stream) rider(message []byte) *os.File {
+	h, err := parseFixed(message)
+	if err != nil || !s.begun {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.riding[h.Serial]
+}
+
+func (s *Stream) negotiate() error {
+	if _, err := s.c.Write(negotiate); err != nil {
+		return err
+	}
+	var line []byte
+	for one := make([]byte, 1); len(line) < 256; line = append(line, one[0]) {
+		if _, err := io.ReadFull(s.c, one); err != nil {
+			return err
+		}
+		if one[0] == '\n' {
+			break
+		}
+	}
+	if answer := strings.TrimSpace(string(line)); answer != "AGREE_UNIX_FD" {
+		return fmt.Errorf("the bus does not pass descriptors: %q", answer)
+	}
+	return nil
+}
+
+// Read gives godbus the bytes of one message after the other.
+func (s *Stream) Read(p []byte) (int, error) {
+	if !s.begun {
+		return s.c.Read(p)
+	}
+	for s.rest.Len() == 0 {
+		message, err := s.next()
+		if err != nil {
+			return 0, err
+		}
+		s.rest.Reset(message)
+	}
+	return s.rest.Read(p)
+}
+
+// next reads one message whole. It returns none, for the caller to try again,
+// when it had to refuse it.
+func (s *Stream) next() ([]byte, error) {
+	closeAll(s.Claim())
+	var fixed [fixedHeader]byte
+	if err := s.fill(fixed[:]); err != nil {
+		return nil, err
+	}
+	h, err := parseFixed(fixed[:])
+	if err != nil {
+		return nil, err // not from a bus: there is no way to find the next message
+	}
+	if h.fields > maxFields {
+		s.refuse(h, "", "its header is too long")
+		return nil, s.discard(h.padded() + int(h.body))
+	}
+	room := h.total()
+	if room > s.o.MaxMessage {
+		room = fixedHeader + h.padded()
+	}
+	message := make([]byte, room)
+	copy(message, fixed[:])
+	if err := s.fill(message[fixedHeader:]); err != nil {
+		return nil, err
+	}
+	from := sender(h, message[fixedHeader:fixedHeader+int(h.fields)])
+	if rest := h.total() - room; rest > 0 {
+		s.refuse(h, from, fmt.Sprintf("the message is %d bytes long, more than %d", h.total(), s.o.MaxMessage))
+		return nil, s.discard(rest)
+	}
+	if !decodable(message) {
+		s.refuse(h, from, "the message cannot be decoded")
+		return nil, nil
+	}
+	return message, nil
+}
+
+func (s *Stream) refuse(h Header, sender, why string) {
+	if s.o.Refused != nil {
+		s.o.Refused(h, sender, why)
+	}
+}
+
+// decodable tries whether godbus can decode a message, since an error (or a
+// panic) while it reads the real one would end the connection for everybody.
+func decodable(message []byte) (ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	_, err := dbus.DecodeMessage(bytes.NewReader(message))
+	return err == nil
+}
+
+// fill reads len(p) bytes and keeps the descriptors that come with them. The
+// kernel never merges the bytes of two sends that carry descriptors, and the
+// bus sends a message's descriptors with its first byte, so those that are
+// here at the end of a message are that message's.
+func (s *Stream) fill(p []byte) error {
+	for len(p) > 0 {
+		n, oobn, _, _, err := s.c.ReadMsgUnix(p, s.oob)
+		if oobn > 0 {
+			s.keep(s.oob[:oobn])
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return io.EOF
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+func (s *Stream) keep(oob []byte) {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, message := range messages {
+		fds, err := unix.ParseUnixRights(&message)
+		if err != nil {
+			continue
+		}
+		if !s.o.Descriptors {
+			closeAll(fds)
+			continue
+		}
+		s.fds = append(s.fds, fds...)
+	}
+}
+
+func (s *Stream) discard(n int) error {
+	scratch := make([]byte, 32<<10)
+	for n > 0 {
+		part := scratch[:min(n, len(scratch))]
+		if err := s.fill(part); err != nil {
+			return err
+		}
+		n -= len(part)
+	}
+	return nil
+}
+
+// Claim hands over the descriptors of the message that was read last. Who
+// does not claim them does not keep them: the next message closes them.
+func (s *Stream) Claim() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fds := s.fds
+	s.fds = nil
+	return fds
+}
+
+// Close closes the socket and whatever nobody claimed.
+func (s *Stream) Close() error {
+	closeAll(s.Claim())
+	return s.c.Close()
+}
+
+// closeAll closes descriptors that were never made an *os.File: that would
+// put somebody else's pipe into blocking mode, or into the poller.
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}
