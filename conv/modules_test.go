@@ -59,6 +59,17 @@ func TestRealModules(t *testing.T) {
 			},
 		},
 		{
+			name:    "pam_matrix talks, without a place for responses that it does not want",
+			stack:   []string{"auth" + matrix + " verbose", "account" + matrix, "password" + matrix, "session" + matrix},
+			files:   map[string]string{"passdb": "root:right:test\n"},
+			replies: []convtest.Reply{answer("right")},
+			said: []string{
+				"entering authenticate 1", "prompt 0 secret Password: ", "taken 0", "info Authentication succeeded",
+				"entering account", "entering credentials", "entering session", "opened [CRED=/tmp/root HOMEDIR=/home/root]",
+				"entering close-session", "entering delete-credentials", "entering end", "closed 0",
+			},
+		},
+		{
 			name:    "pam_matrix changes an expired password",
 			stack:   []string{"auth" + matrix, "account required {probe} account:result=PAM_NEW_AUTHTOK_REQD", "password" + matrix},
 			files:   map[string]string{"passdb": "root:old:test\n"},

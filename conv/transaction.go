@@ -162,6 +162,9 @@ func (t *transaction) start() *failure {
 	if err := t.startPAM(); err != nil {
 		return pamFailure(phase, "pam_start", status(err))
 	}
+	if err := guard(t.pam); err != nil {
+		return t.failed(phase, "pam_set_item of PAM_CONV", err)
+	}
 	for _, item := range []struct {
 		item  pam.Item
 		name  string
