@@ -24,7 +24,7 @@ var (
 )
 
 // Build builds the broker and the client without cgo and the worker with it,
-// once for each test binary. Main removes them.
+// once for each test binary; with the race detector the broker too has it. Main removes them.
 func Build(t testing.TB) Programs {
 	t.Helper()
 	buildOnce.Do(func() { built, buildErr = build() })
@@ -32,6 +32,12 @@ func Build(t testing.TB) Programs {
 		t.Fatal(buildErr)
 	}
 	return built
+}
+
+// program is how one of them is built.
+type program struct {
+	path, cgo string
+	flags     []string
 }
 
 func build() (Programs, error) {
@@ -43,8 +49,13 @@ func build() (Programs, error) {
 		Dir: dir, Broker: filepath.Join(dir, "pamprompt-broker"),
 		Client: filepath.Join(dir, "pamprompt-client"), Worker: filepath.Join(dir, "pamprompt-worker"),
 	}
-	for _, one := range []struct{ path, cgo string }{{p.Broker, "0"}, {p.Client, "0"}, {p.Worker, "1"}} {
-		cmd := exec.Command("go", "build", "-o", one.path, "github.com/pamprompt/pamprompt/cmd/"+filepath.Base(one.path))
+	broker := program{path: p.Broker, cgo: "0"}
+	if raceEnabled { // the broker looks for races where the test does
+		broker = program{path: p.Broker, cgo: "1", flags: []string{"-race"}}
+	}
+	for _, one := range []program{broker, {path: p.Client, cgo: "0"}, {path: p.Worker, cgo: "1"}} {
+		args := append([]string{"build", "-o", one.path}, one.flags...)
+		cmd := exec.Command("go", append(args, "github.com/pamprompt/pamprompt/cmd/"+filepath.Base(one.path))...)
 		cmd.Env = append(cmd.Environ(), "CGO_ENABLED="+one.cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			_ = os.RemoveAll(dir)

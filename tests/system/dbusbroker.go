@@ -92,7 +92,8 @@ func addListener(controller *dbus.Conn, path string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	if err := unix.SetNonblock(int(f.Fd()), true); err != nil { // Fd has made it block, and dbus-broker with it
+	fd := f.Fd()
+	if err := unix.SetNonblock(int(fd), true); err != nil { // Fd has made it block, and dbus-broker with it
 		return err
 	}
 	policy, err := privateBusPolicy(uint32(os.Geteuid()))
@@ -102,7 +103,7 @@ func addListener(controller *dbus.Conn, path string) error {
 	if err := controller.Auth(nil); err != nil {
 		return fmt.Errorf("authenticate: %w", err)
 	}
-	call := controller.Send(addListenerMessage(dbus.UnixFD(f.Fd()), policy), make(chan *dbus.Call, 1))
+	call := controller.Send(addListenerMessage(dbus.UnixFD(fd), policy), make(chan *dbus.Call, 1))
 	select {
 	case <-call.Done:
 		return call.Err

@@ -16,6 +16,8 @@ type M interface{ Run() int }
 // removes the programs that Build made. It returns the exit code.
 func Main(m M) int {
 	defer removeBuild()
+	// What the race detector is in sleeps for a second when it ends.
+	_ = os.Setenv("GORACE", "atexit_sleep_ms=0")
 	code := m.Run()
 	if code != 0 {
 		return code

@@ -107,6 +107,9 @@ func (s *System) Stop(t testing.TB) {
 		}
 	}
 	gone(t, append(processes, belonging(s.Dir)...))
+	if strings.Contains(s.log.text(), "DATA RACE") {
+		t.Error("the broker has a data race")
+	}
 	s.log.show(t)
 }
 
