@@ -222,24 +222,37 @@ func (r *rawClient) Close() error { return r.c.Close() }
 // call sends a method call and, unless the flags say otherwise, waits for its
 // reply.
 func (r *rawClient) call(dest, member string, flags dbus.Flags, fds []int, body ...any) error {
+	_, err := r.exchange(dest, member, flags, fds, body...)
+	return err
+}
+
+// signalsBeforeReply counts the signals of our own that come before the reply.
+func (r *rawClient) signalsBeforeReply(dest, member string) (int, error) {
+	return r.exchange(dest, member, 0, nil)
+}
+
+func (r *rawClient) exchange(dest, member string, flags dbus.Flags, fds []int, body ...any) (signals int, err error) {
 	message := encodeCall(dest, member, len(fds), body...)
 	message[2] = byte(flags)
 	r.serial++
 	message[8] = byte(r.serial) // little endian, and there are few
 	if _, _, err := r.c.WriteMsgUnix(message, unix.UnixRights(fds...), nil); err != nil {
-		return err
+		return 0, err
 	}
 	for flags&dbus.FlagNoReplyExpected == 0 {
 		m, err := dbus.DecodeMessage(r.r)
 		if err != nil {
-			return err
+			return signals, err
+		}
+		if m.Type == dbus.TypeSignal && m.Headers[dbus.FieldInterface].Value() == testName {
+			signals++
 		}
 		if serial, ok := m.Headers[dbus.FieldReplySerial].Value().(uint32); ok && serial == r.serial {
 			if m.Type == dbus.TypeError {
-				return dbus.Error{Name: m.Headers[dbus.FieldErrorName].Value().(string), Body: m.Body}
+				return signals, dbus.Error{Name: m.Headers[dbus.FieldErrorName].Value().(string), Body: m.Body}
 			}
-			return nil
+			return signals, nil
 		}
 	}
-	return nil
+	return 0, nil
 }

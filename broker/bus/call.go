@@ -147,6 +147,9 @@ func (c *Conn) wrap(m *dbus.Message, sender string) (reply []any, err error) {
 		return nil, &api.Error{Code: api.AccessDenied, Text: "who calls could not be established"}
 	}
 	reply, err = c.serve(c.conn.Context(), call)
+	// What the reply tells of was told by signals before: who reads that a
+	// session is gone has heard how it ended.
+	c.out.flush(c.conn.Context())
 	return reply, c.public(call, err)
 }
 

@@ -148,7 +148,7 @@ func (c *Conn) Send(s Signal) {
 
 // WaitRoom waits while so much is queued that whoever adds to it should wait.
 // Neither the owner of the broker's state nor a method may.
-func (c *Conn) WaitRoom() { c.out.waitRoom(c.conn.Context()) }
+func (c *Conn) WaitRoom() { c.out.room(c.conn.Context()) }
 
 // refuse answers a call that never reached godbus. It runs in the reader.
 func (c *Conn) refuse(h transport.Header, from, why string) {

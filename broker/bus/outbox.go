@@ -16,19 +16,25 @@ const maxQueued = 8 << 20
 // writing to the bus can block, and neither the owner of the broker's state
 // nor the reader of the bus may.
 type outbox struct {
-	mu     sync.Mutex
-	queue  []*dbus.Message
-	size   int
 	wakeup chan struct{}
-	room   chan struct{} // closed when what was queued has been sent; nil when nobody waits
+
+	mu       sync.Mutex
+	queue    []*dbus.Message
+	size     int           // of what is not sent yet
+	queued   uint64        // how many there have been,
+	sent     uint64        // and how many of them are on the bus
+	progress chan struct{} // closed when sent grows, and replaced
 }
 
-func (o *outbox) init() { o.wakeup = make(chan struct{}, 1) }
+func (o *outbox) init() {
+	o.wakeup, o.progress = make(chan struct{}, 1), make(chan struct{})
+}
 
 func (o *outbox) put(m *dbus.Message) {
 	o.mu.Lock()
 	o.queue = append(o.queue, m)
 	o.size += Size(m.Body...)
+	o.queued++
 	o.mu.Unlock()
 	select {
 	case o.wakeup <- struct{}{}:
@@ -36,20 +42,29 @@ func (o *outbox) put(m *dbus.Message) {
 	}
 }
 
-func (o *outbox) waitRoom(ctx context.Context) {
+// room waits while more than maxQueued is not sent.
+func (o *outbox) room(ctx context.Context) {
+	o.wait(ctx, func() bool { return o.size <= maxQueued })
+}
+
+// flush waits until all that was put before is sent.
+func (o *outbox) flush(ctx context.Context) {
+	o.mu.Lock()
+	before := o.queued
+	o.mu.Unlock()
+	o.wait(ctx, func() bool { return o.sent >= before })
+}
+
+func (o *outbox) wait(ctx context.Context, enough func() bool) {
 	for {
 		o.mu.Lock()
-		if o.size <= maxQueued {
-			o.mu.Unlock()
+		done, progress := enough(), o.progress
+		o.mu.Unlock()
+		if done {
 			return
 		}
-		if o.room == nil {
-			o.room = make(chan struct{})
-		}
-		room := o.room
-		o.mu.Unlock()
 		select {
-		case <-room:
+		case <-progress:
 		case <-ctx.Done():
 			return
 		}
@@ -70,17 +85,12 @@ func (o *outbox) run(conn *dbus.Conn) {
 		for _, m := range queue {
 			conn.Send(m, nil)
 		}
-		o.sent(size)
-	}
-}
-
-func (o *outbox) sent(size int) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.size -= size
-	if o.room != nil {
-		close(o.room)
-		o.room = nil
+		o.mu.Lock()
+		o.size -= size
+		o.sent += uint64(len(queue))
+		close(o.progress)
+		o.progress = make(chan struct{})
+		o.mu.Unlock()
 	}
 }
 

@@ -148,3 +148,32 @@ func TestTheRealSystemBusIsKnownByItsSocket(t *testing.T) {
 		t.Error("the default address is not the real bus")
 	}
 }
+
+// A reply never overtakes a signal that was sent before it.
+func TestAReplyComesAfterTheSignalsBeforeIt(t *testing.T) {
+	address := startBus(t)
+	var server *Conn
+	ready := make(chan struct{})
+	server = serveOn(t, address, Options{Handler: func(_ context.Context, c *Call) ([]any, error) {
+		<-ready
+		for i := range uint32(20) {
+			server.Send(Signal{Dest: c.Caller.Name, Path: "/", Name: testName + ".Counted", Values: []any{i}})
+		}
+		return nil, nil
+	}})
+	close(ready)
+	raw, err := newRawClient(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = raw.Close() }()
+	for range 50 {
+		before, err := raw.signalsBeforeReply(testName, "Count")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if before != 20 {
+			t.Fatalf("%d of 20 signals came before the reply", before)
+		}
+	}
+}
