@@ -151,7 +151,7 @@ func askOnce(ctx context.Context, p api.Prompt) (*secret.Secret, error) {
 	for _, m := range p.Messages {
 		term.print(cleanText(m.Text))
 	}
-	answer, err := term.read(ctx, cleanText(p.Message), p.Style != api.StyleSecret)
+	answer, err := term.read(ctx, cleanText(p.Message), shown(p.Style))
 	if errors.Is(err, errWithdrawn) || errors.Is(err, errEndOfInput) {
 		return nil, errInterrupted
 	}

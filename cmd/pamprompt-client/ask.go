@@ -111,7 +111,7 @@ func (a *asker) ask(ctx context.Context, p api.Prompt) error {
 
 // answer reads an answer and sends it.
 func (a *asker) answer(ctx, reading context.Context, p api.Prompt) error {
-	answer, err := a.term.read(reading, cleanText(p.Message), p.Style != api.StyleSecret)
+	answer, err := a.term.read(reading, cleanText(p.Message), shown(p.Style))
 	if err != nil {
 		return err
 	}
@@ -230,3 +230,7 @@ func owner(p api.Prompt) string {
 	}
 	return fmt.Sprintf("%s, pid %d, %s,", cleanLine(comm), p.OwnerPID, name)
 }
+
+// shown says whether an answer may be seen as it is typed. A style of a later
+// version is not known to be one.
+func shown(style string) bool { return style == api.StyleVisible || style == api.StyleChoice }
