@@ -25,6 +25,9 @@ type Config struct {
 	Version      string
 	CloseTimeout time.Duration // how long PAM may take to unwind; at least a second
 	Ready        func()        // called once when the name is taken and calls are served
+	// Alone says that the bus is the broker's own: nobody could come back to a
+	// session after Run, so it closes them all.
+	Alone bool
 }
 
 // ErrBusLost says that the connection to the bus ended.
@@ -94,7 +97,7 @@ func New(ctx context.Context, config Config) (*Broker, error) {
 }
 
 // Run serves workers and calls until the context ends (nil) or the bus is lost
-// (ErrBusLost). Sessions live on in their workers.
+// (ErrBusLost). Sessions live on in their workers, unless the broker is alone.
 func (b *Broker) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	wait.Go(func() {
@@ -108,6 +111,9 @@ func (b *Broker) Run(ctx context.Context) error {
 		b.own(stop)
 	}()
 	err := b.serve(ctx)
+	if b.config.Alone {
+		b.closeSessions()
+	}
 	_ = b.bus.Close()
 	close(stop)
 	<-stopped
@@ -132,9 +138,11 @@ func (b *Broker) serve(ctx context.Context) error {
 	}
 }
 
-// CloseSessions closes every session and waits until all have ended or the
-// context does: for a bus that ends with us, where nobody could come back.
-func (b *Broker) CloseSessions(ctx context.Context) {
+// closeSessions closes every session and waits until all have ended, which
+// takes at most until the last worker is killed.
+func (b *Broker) closeSessions() {
+	ctx, cancel := context.WithTimeout(context.Background(), b.config.CloseTimeout+killAfter+time.Second)
+	defer cancel()
 	for {
 		var open *session
 		var changed chan struct{}

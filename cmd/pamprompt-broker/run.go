@@ -64,7 +64,7 @@ func run(ctx context.Context, f *flags, log *slog.Logger) error {
 		return err
 	}
 	b, err := connect(ctx, broker.Config{
-		Address: address, Pool: pool, Log: log, Version: version, CloseTimeout: f.closeTimeout,
+		Address: address, Pool: pool, Log: log, Version: version, CloseTimeout: f.closeTimeout, Alone: f.privateBus,
 		Ready: func() {
 			if f.privateBus {
 				fmt.Println("DBUS_SYSTEM_BUS_ADDRESS=" + address)
@@ -83,7 +83,7 @@ func run(ctx context.Context, f *flags, log *slog.Logger) error {
 		}
 		children = append(children, child)
 	}
-	return serve(ctx, b, f, children)
+	return serve(ctx, b, children)
 }
 
 func beside(name string) string {
@@ -106,27 +106,14 @@ func connect(ctx context.Context, config broker.Config) (*broker.Broker, error) 
 
 // serve runs the broker until a signal, or until something it cannot do
 // without has ended.
-func serve(ctx context.Context, b *broker.Broker, f *flags, children []*embedded.Child) error {
-	// A bus of our own ends with us, and nobody could come back to its
-	// sessions: they are closed first.
-	running, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+func serve(ctx context.Context, b *broker.Broker, children []*embedded.Child) error {
+	running, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	go func() {
-		<-ctx.Done()
-		if f.privateBus {
-			closing, cancel := context.WithTimeout(running, f.closeTimeout+6*time.Second)
-			defer cancel()
-			b.CloseSessions(closing)
-		}
-		stop(nil)
-	}()
 	for _, child := range children {
 		go func() {
 			select {
 			case <-child.Done():
-				if ctx.Err() == nil {
-					stop(child.Err())
-				}
+				stop(child.Err())
 			case <-running.Done():
 			}
 		}()
@@ -138,7 +125,7 @@ func serve(ctx context.Context, b *broker.Broker, f *flags, children []*embedded
 		return fmt.Errorf("%w: install dbus-1/system.d/%s.conf into /usr/share/dbus-1/system.d and reload the bus", err, api.BusName)
 	case errors.Is(err, bus.ErrNameTaken):
 		return fmt.Errorf("%w: another pamprompt-broker runs on this bus", err)
-	case err == nil && context.Cause(running) != context.Canceled:
+	case err == nil && ctx.Err() == nil: // not by a signal: something has ended
 		return context.Cause(running)
 	}
 	return err

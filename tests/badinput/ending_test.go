@@ -44,3 +44,25 @@ func TestTheWholeGroupOfTheBrokerIsEnded(t *testing.T) {
 		})
 	}
 }
+
+// The private bus dies: its broker ends, and closes the sessions first.
+func TestThePrivateBusDies(t *testing.T) {
+	b := &bench{log: t.TempDir() + "/phases"}
+	b.System = system.Start(t, system.Options{Stacks: map[string]string{
+		"logged": system.Every(modules.Probe(t), "open:log="+b.log, "close:log="+b.log),
+	}})
+	b.conn = b.Conn(t)
+	b.wait(t, b.open(t, b.conn, "logged", linger), "open")
+	var pid uint32
+	if err := b.conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixProcessID", 0, "org.freedesktop.DBus").Store(&pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Kill(int(pid), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	b.Ended(t) // by itself
+	b.Stop(t)  // and nothing is left
+	if got := b.phases(t); got != "open close" && got != "open close end 0" {
+		t.Errorf("the module saw %q", got)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
@@ -159,5 +160,15 @@ func (s *System) Signal(t testing.TB, signal syscall.Signal) {
 	t.Helper()
 	if err := s.broker.cmd.Process.Signal(signal); err != nil {
 		t.Error(err)
+	}
+}
+
+// Ended waits until the broker has ended by itself.
+func (s *System) Ended(t testing.TB) {
+	t.Helper()
+	select {
+	case <-s.broker.done:
+	case <-time.After(patience):
+		t.Fatalf("the broker has not ended after %v", patience)
 	}
 }
