@@ -20,6 +20,7 @@ type agent struct {
 	*api.Client
 	t      *testing.T
 	events <-chan api.Event
+	held   []api.Event // those that nobody wanted yet, in their order
 }
 
 func newAgent(t *testing.T, s *system.System) *agent {
@@ -52,16 +53,27 @@ type ending struct {
 	said    []string // the texts, as they came
 }
 
-// next is the next event that wanted accepts.
+// next is the next event that wanted accepts. What different sessions do comes
+// in any order, so the others are kept.
 func next[E api.Event](a *agent, wanted func(E) bool) E {
 	a.t.Helper()
+	for i, event := range a.held {
+		if e, ok := event.(E); ok && wanted(e) {
+			a.held = slices.Delete(a.held, i, i+1)
+			return e
+		}
+	}
 	timeout := time.After(30 * time.Second)
 	for {
 		select {
-		case event := <-a.events:
+		case event, ok := <-a.events:
+			if !ok {
+				a.t.Fatal("the watcher has ended")
+			}
 			if e, ok := event.(E); ok && wanted(e) {
 				return e
 			}
+			a.held = append(a.held, event)
 		case <-timeout:
 			var e E
 			a.t.Fatalf("no %T has come", e)

@@ -100,6 +100,7 @@ func TestTheOpenerLeavesWhileTheBrokerIsAway(t *testing.T) {
 	s.Restart(t)
 	a.back()
 	next(a, func(e api.SessionRemoved) bool { return e.ID == bound.ID() })
+	a.same(lingering, p)
 	goesOn(a, a.Session(lingering.ID()), p, false)
 }
 
@@ -179,4 +180,24 @@ func TestTheBrokerIsKilledWhileASessionCloses(t *testing.T) {
 			a.closed(session)
 		})
 	}
+}
+
+// An opener that is no agent has nobody to register with again: the broker
+// knows by the worker that it wants to be told.
+func TestAnOpenerIsToldAgainWhatItAsked(t *testing.T) {
+	s := system.StartOnBus(t, matrixSystem(t))
+	c := s.Client(t)
+	w, err := c.Watch(within(t), api.WatchOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	a := &agent{Client: c, t: t, events: w.Events()}
+	session := a.open("matrix", "anna", api.Options{Agent: true, Reason: "a test"})
+	p := a.promptOf(session)
+	a.restart(s)
+	a.same(session, p)
+	a.reply(p.ID, password)
+	a.wait(session, api.StateOpen)
+	a.close(session)
 }

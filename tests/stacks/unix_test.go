@@ -72,24 +72,30 @@ func TestUnix(t *testing.T) {
 // What an agent and the opener see must not tell whether there is such a user.
 // The uid is what NSS says of the name, and not of the answer.
 func TestAnUnknownUserIsToldFromAWrongPasswordByNothing(t *testing.T) {
-	s, _ := namespace(t, nil)
-	a := newAgent(t, s.System)
-	seen := func(user string) ending {
-		e := a.run("unix", user, api.Options{Attempts: 3, Reason: "a test"},
-			question(asksPassword, "x"),
-			turn{asksPassword, "x", []string{"error Authentication failure"}},
-			turn{asksPassword, "x", []string{"error Authentication failure"}})
-		e.session, e.ID, e.User, e.UID = nil, 0, "", nil
-		for i := range e.prompts {
-			p := &e.prompts[i]
-			p.ID, p.Session, p.Path, p.User, p.UID = 0, 0, "", "", nil
-		}
-		return e
+	s, _ := namespace(t, map[string]string{"locking": locking(t, t.TempDir(), 5)})
+	again := turn{asksPassword, "x", []string{"error Authentication failure"}}
+	for _, service := range []string{"unix", "locking"} {
+		t.Run(service, func(t *testing.T) {
+			a := newAgent(t, s.System)
+			seen := func(user string) ending {
+				return nameless(a.run(service, user, api.Options{Attempts: 3, Reason: "a test"}, question(asksPassword, "x"), again, again))
+			}
+			if known, unknown := seen("anna"), seen("nobody-knows"); !reflect.DeepEqual(known, unknown) {
+				t.Errorf("a user who exists: %+v\none who does not: %+v", known, unknown)
+			}
+		})
 	}
-	known, unknown := seen("anna"), seen("nobody-knows")
-	if !reflect.DeepEqual(known, unknown) {
-		t.Errorf("a user who exists: %+v\none who does not: %+v", known, unknown)
+}
+
+// nameless is an ending without what differs from session to session, and what
+// is said of the name and not of the answer.
+func nameless(e ending) ending {
+	e.session, e.ID, e.User, e.UID = nil, 0, "", nil
+	for i := range e.prompts {
+		p := &e.prompts[i]
+		p.ID, p.Session, p.Path, p.User, p.UID = 0, 0, "", "", nil
 	}
+	return e
 }
 
 // What an agent is told to judge a question by.
