@@ -194,6 +194,13 @@ func (s *session) ask(p *worker.Prompt) *question {
 	return s.question
 }
 
+// questions is how many questions there have been.
+func (s *session) questions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.outcomes)
+}
+
 // number notes which number the broker gave to the prompt that waits.
 func (s *session) number(index uint32, number uint64) {
 	s.mu.Lock()

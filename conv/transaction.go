@@ -200,13 +200,18 @@ func (t *transaction) startPAM() (err error) {
 }
 
 // authenticate asks again, in the same transaction, after an answer that was
-// wrong; why it was stands above the next question.
+// wrong; why it was stands above the next question. Where nothing was asked,
+// nobody could do better the next time (and pam_faillock would count on).
 func (t *transaction) authenticate() *failure {
 	for attempt := uint32(1); ; attempt++ {
+		asked := t.session.questions()
 		f := t.call(worker.Phase_PHASE_AUTHENTICATE, attempt, "pam_authenticate", func() error {
 			return t.authenticateOnce()
 		})
 		if f == nil || f.status != pam.ErrAuth || f.code != authenticationFailed || attempt >= t.options.GetAttempts() {
+			return f
+		}
+		if t.session.questions() == asked {
 			return f
 		}
 		t.session.say(worker.Style_STYLE_ERROR, f.status.Error())

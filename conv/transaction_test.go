@@ -251,6 +251,14 @@ func TestAttempts(t *testing.T) {
 			},
 		},
 		{
+			name:  "an attempt that asked nothing is the last",
+			stack: "auth required {deny}",
+			said: []string{
+				"entering authenticate 1", "entering end",
+				"failed AuthenticationFailed 7 pam_authenticate: Authentication failure (PAM_AUTH_ERR)",
+			},
+		},
+		{
 			name:    "a module that cannot check is no failed attempt",
 			stack:   "auth required {probe} [auth:ask=secret,Password: ] auth:result=PAM_AUTHINFO_UNAVAIL",
 			answers: []string{"right"},

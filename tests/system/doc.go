@@ -15,6 +15,10 @@
 //	system.go     Start: a broker with --private-bus
 //	shared.go     one system for a whole package, examples included
 //	onbus.go      StartOnBus: a dbus-daemon, and a broker that can be killed
+//	dbusbroker.go StartOnDBusBroker: the same on dbus-broker
+//	buspolicy.go  the shipped bus policy, in the form that dbus-broker takes
+//	namespace.go  StartInNamespace: an /etc of its own
+//	race.go       the race detector in the broker, where the test has it
 //	process.go    one program that was started, and what it wrote
 //	sessions.go   sessions that a test has left open
 //	processes.go  which processes belong to a system, and whether they end
