@@ -4,6 +4,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -83,9 +84,11 @@ func (b *Broker) claim(p *bus.Peer, number uint64, c *claim, f *os.File) error {
 		return err
 	}
 	packet := &worker.ToWorker{Message: &worker.ToWorker_Answer{Answer: &worker.Answer{Index: q.index}}}
-	if err := q.session.worker.Send(packet, int(f.Fd())); err != nil {
+	if err := q.session.worker.Send(packet, int(f.Fd())); errors.Is(err, worker.ErrBusy) {
 		return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf("the answer to prompt %d did not reach its worker: %v", number, err)}
 	}
+	// Any other error means that the worker has ended. What it said last, the
+	// end of this prompt included, is on its way and is the verdict.
 	q.claim = c
 	return nil
 }

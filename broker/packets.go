@@ -102,14 +102,13 @@ func (s *session) numbered(index uint32, number uint64) {
 	s.send(&worker.ToWorker{Message: &worker.ToWorker_Numbered{Numbered: &worker.Numbered{Index: index, Number: number}}})
 }
 
-// send tells the worker something that needs no answer. When it cannot be
-// told, its connection is about to end, and that is dealt with there.
+// send tells the worker something that needs no answer. One that cannot be told
+// has ended: what it said last is on its way, and is dealt with when it comes.
+// One that does not read is given up, and its session ends with the connection.
 func (s *session) send(m *worker.ToWorker) {
-	if err := s.worker.Send(m); err != nil {
-		s.b.log.Warn("a worker could not be told something", "session", s.id, "worker", s.worker.PID(), "error", err)
-		if errors.Is(err, worker.ErrBusy) {
-			s.worker.Close() // it does not read: the session ends with the connection
-		}
+	if err := s.worker.Send(m); errors.Is(err, worker.ErrBusy) {
+		s.b.log.Warn("a worker does not read what it is told", "session", s.id, "worker", s.worker.PID())
+		s.worker.Close()
 	}
 }
 

@@ -138,11 +138,7 @@ func (s *session) close(why string) {
 	}
 	s.why = why
 	s.enter(api.StateClosing)
-	err := s.worker.Send(&worker.ToWorker{Message: &worker.ToWorker_Close{Close: &worker.Close{}}})
-	if err != nil {
-		s.lost(fmt.Errorf("it could not be told to close: %w", err))
-		return
-	}
+	s.send(&worker.ToWorker{Message: &worker.ToWorker_Close{Close: &worker.Close{}}})
 	s.late = s.b.after(s.b.config.CloseTimeout+killAfter, func() {
 		if !s.over() {
 			s.kill(fmt.Sprintf("it did not close within %v", s.b.config.CloseTimeout+killAfter))

@@ -307,3 +307,46 @@ func sendRaw(t *testing.T, c *line, packet string, fds ...int) {
 		t.Fatal(err)
 	}
 }
+
+// An answer that comes as the worker cancels its question and ends: whoever
+// answers hears what became of the question, not that a pipe was broken.
+func TestAnAnswerAsTheWorkerEnds(t *testing.T) {
+	f := startFakes(t)
+	for range 40 {
+		conn := f.dial(t)
+		send(t, conn, hello())
+		o := f.begin(t, conn)
+		send(t, conn, entering(worker.Phase_PHASE_AUTHENTICATE))
+		send(t, conn, prompting(0, worker.Style_STYLE_SECRET))
+		number := f.prompt(t, o.path, 0)
+		answered := make(chan error, 1)
+		go func() { answered <- manager(f.conn, "AnswerPrompt", number, "x").Err }()
+		send(t, conn, &worker.ToBroker{Message: &worker.ToBroker_Withdrawn{Withdrawn: &worker.Withdrawn{Outcome: worker.Outcome_OUTCOME_CANCELLED}}})
+		send(t, conn, &worker.ToBroker{Message: &worker.ToBroker_Failed{Failed: &worker.Failed{Error: "Cancelled", Text: []byte("a question was cancelled")}}})
+		_ = conn.Close()
+		want(t, <-answered, "Cancelled", "was cancelled")
+		if state, _, text := f.wait(t, o.path, "closed"); state != api.StateFailed || text != "Cancelled: a question was cancelled" {
+			t.Fatalf("the session is %s: %q", state, text)
+		}
+	}
+}
+
+// The same for Close.
+func TestAClosingAsTheWorkerEnds(t *testing.T) {
+	f := startFakes(t)
+	for range 40 {
+		conn := f.dial(t)
+		send(t, conn, hello())
+		o := f.begin(t, conn)
+		closed := make(chan error, 1)
+		go func() { closed <- session(f.conn, o.path, "Close").Err }()
+		send(t, conn, &worker.ToBroker{Message: &worker.ToBroker_Failed{Failed: &worker.Failed{Error: "MaxTries", Text: []byte("enough")}}})
+		_ = conn.Close()
+		if err := <-closed; err != nil {
+			t.Fatal(err)
+		}
+		if state, _, text := f.wait(t, o.path, "closed"); state != api.StateFailed || text != "MaxTries: enough" {
+			t.Fatalf("the session is %s: %q", state, text)
+		}
+	}
+}
