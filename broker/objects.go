@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/xml"
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,6 +49,7 @@ func init() { // not a literal: the functions refer to it
 		properties:           {"Get": getProperty, "GetAll": getAllProperties, "Set": setProperty},
 		objectManager:        {"GetManagedObjects": getManagedObjects},
 		introspectable:       {"Introspect": introspectObject},
+		peerInterface:        {"Ping": ping, "GetMachineId": getMachineID},
 	}
 }
 
@@ -112,6 +115,21 @@ func interfacesOf(path dbus.ObjectPath, session uint64) []string {
 	}
 	return []string{introspectable, peerInterface}
 }
+
+func ping(*Broker, context.Context, target) ([]any, error) { return nil, nil }
+
+// getMachineID is machine-id(5).
+func getMachineID(*Broker, context.Context, target) ([]any, error) {
+	for _, path := range []string{"/etc/machine-id", "/var/lib/dbus/machine-id"} {
+		raw, err := os.ReadFile(path)
+		if id := strings.TrimSpace(string(raw)); err == nil && machineID.MatchString(id) {
+			return []any{id}, nil
+		}
+	}
+	return nil, standard("Failed", "this machine has no machine id: see systemd-machine-id-setup(1)")
+}
+
+var machineID = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 // dispatch finds the function for a call and checks the types of its arguments.
 func (b *Broker) dispatch(ctx context.Context, call *bus.Call) ([]any, error) {

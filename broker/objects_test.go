@@ -14,7 +14,7 @@ import (
 
 // The XML is the source; what is exported is compared with it.
 func TestEveryMemberOfTheXMLIsExportedAndNoOther(t *testing.T) {
-	for _, name := range []string{api.ManagerInterface, api.SessionInterface, properties, objectManager, introspectable} {
+	for _, name := range []string{api.ManagerInterface, api.SessionInterface, properties, objectManager, introspectable, peerInterface} {
 		var members []string
 		for _, m := range described[name].Methods {
 			members = append(members, m.Name)

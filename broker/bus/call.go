@@ -64,17 +64,25 @@ func (c *calls) init() {
 	c.fds, c.inFlight = make(map[*dbus.Message][]int), make(map[string]int)
 }
 
+// peerAlias stands for org.freedesktop.DBus.Peer between intercept and wrap:
+// calls of that would be answered by godbus itself, without limits, and with the
+// identity of the bus for that of the machine.
+const peerAlias = "-peer"
+
 // intercept runs in godbus's reader, once for every message. A method call
 // will come to our wrapper, which closes its descriptors; anything else must
-// not have any. (Peer is answered by godbus itself.)
+// not have any.
 func (c *calls) intercept(s *transport.Stream) dbus.Interceptor {
 	return func(m *dbus.Message) {
 		fds := s.Claim()
-		if len(fds) == 0 {
+		if m.Type != dbus.TypeMethodCall {
+			closeAll(fds)
 			return
 		}
-		if iface, _ := m.Headers[dbus.FieldInterface].Value().(string); m.Type != dbus.TypeMethodCall || iface == driver+".Peer" {
-			closeAll(fds)
+		if m.Headers[dbus.FieldInterface].Value() == driver+".Peer" {
+			m.Headers[dbus.FieldInterface] = dbus.MakeVariant(peerAlias)
+		}
+		if len(fds) == 0 {
 			return
 		}
 		c.mu.Lock()
@@ -128,7 +136,9 @@ func (c *Conn) wrap(m *dbus.Message, sender string) (reply []any, err error) {
 	defer c.calls.leave(sender)
 	call := &Call{Args: m.Body, Flags: m.Flags, fds: fds}
 	call.Path, _ = m.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
-	call.Interface, _ = m.Headers[dbus.FieldInterface].Value().(string)
+	if call.Interface, _ = m.Headers[dbus.FieldInterface].Value().(string); call.Interface == peerAlias {
+		call.Interface = driver + ".Peer"
+	}
 	call.Member, _ = m.Headers[dbus.FieldMember].Value().(string)
 	if signature, ok := m.Headers[dbus.FieldSignature].Value().(dbus.Signature); ok {
 		call.Signature = signature.String()

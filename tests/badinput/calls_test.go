@@ -135,3 +135,24 @@ func TestTenThousandCallsWithDescriptorsLeaveNone(t *testing.T) {
 		t.Errorf("the broker has %d descriptors, before it had %d", after, before)
 	}
 }
+
+// The Peer interface goes through the same wrapper as everything else.
+func TestPeer(t *testing.T) {
+	b := start(t, nil)
+	root := b.conn.Object(api.BusName, api.RootPath)
+	if err := root.Call("org.freedesktop.DBus.Peer.Ping", 0).Err; err != nil {
+		t.Error(err)
+	}
+	want(t, root.Call("org.freedesktop.DBus.Peer.Ping", 0, "x").Err, standard+"InvalidArgs", "Ping takes")
+	want(t, root.Call("org.freedesktop.DBus.Peer.Pong", 0).Err, standard+"UnknownMethod", "Pong")
+	var id string
+	err := root.Call("org.freedesktop.DBus.Peer.GetMachineId", 0).Store(&id)
+	raw, noID := os.ReadFile("/etc/machine-id")
+	if noID == nil && len(raw) >= 32 {
+		if err != nil || id != strings.TrimSpace(string(raw)) {
+			t.Errorf("the machine is %q, %v; want what /etc/machine-id says", id, err)
+		}
+	} else if err == nil && id == "" {
+		t.Error("the machine has an empty id")
+	}
+}
