@@ -52,20 +52,24 @@ func nextPrompt(b *Broker, ctx context.Context, t target) ([]any, error) {
 	return reply, err
 }
 
-// await looks at a session at every change, until done says so, the session
-// is gone, or nobody waits any more.
+// await looks at a session at every change, until done says so, or nobody
+// waits any more. A session that has ended can still be looked at when its
+// object is gone, so that whoever waits hears how it ended.
 func (b *Broker) await(ctx context.Context, t target, done func(*session) (bool, error)) error {
+	var s *session
 	for {
 		var (
 			ready   bool
 			changed chan struct{}
 		)
-		err := b.look(func() error {
-			s, err := b.visible(t.call.Caller, t.session, policy.See)
-			if err == nil {
-				changed = s.changed
-				ready, err = done(s)
+		err := b.look(func() (err error) {
+			if s == nil {
+				if s, err = b.visible(t.call.Caller, t.session, policy.See); err != nil {
+					return err
+				}
 			}
+			changed = s.changed
+			ready, err = done(s)
 			return err
 		})
 		if ready || err != nil {
