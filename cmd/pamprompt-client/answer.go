@@ -42,7 +42,9 @@ func (t *tool) answerCommand() *cobra.Command {
 			"  pass show backup | pamprompt-client answer 4711\n" +
 			"  pamprompt-client answer 4711 --fd 3 3<secret",
 		Args: onlyThePrompt,
-		RunE: func(cmd *cobra.Command, args []string) error { return t.answer(cmd, args[0], from) },
+		RunE: t.about("prompt", func(ctx context.Context, client *api.Client, id uint64) error {
+			return t.answer(ctx, client, id, from)
+		}),
 	}
 	cmd.Flags().BoolVar(&from.stdin, "stdin", false, "the answer is all of standard input, to the last byte")
 	cmd.Flags().IntVar(&from.fd, "fd", -1, "the answer is what this `descriptor` holds, less one newline at the end")
@@ -59,16 +61,7 @@ func onlyThePrompt(_ *cobra.Command, args []string) error {
 	return cobra.ExactArgs(1)(nil, args)
 }
 
-func (t *tool) answer(cmd *cobra.Command, arg string, from answerFrom) error {
-	id, err := number("prompt", arg)
-	if err != nil {
-		return err
-	}
-	ctx, client, stop, err := t.connect(cmd, interrupt)
-	if err != nil {
-		return err
-	}
-	defer stop()
+func (t *tool) answer(ctx context.Context, client *api.Client, id uint64, from answerFrom) error {
 	answer, err := from.read(ctx, client, id)
 	if err != nil {
 		return err

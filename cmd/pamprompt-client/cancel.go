@@ -6,7 +6,11 @@ package main
 // "cancelled": true. It does not use the terminal.
 
 import (
+	"context"
+
 	"github.com/spf13/cobra"
+
+	"github.com/pamprompt/pamprompt/api"
 )
 
 func (t *tool) cancelCommand() *cobra.Command {
@@ -14,20 +18,11 @@ func (t *tool) cancelCommand() *cobra.Command {
 		Use:   "cancel PROMPT",
 		Short: "Cancel a prompt: the module that asks is told that there is no answer",
 		Args:  cobra.ExactArgs(1),
-		RunE:  func(cmd *cobra.Command, args []string) error { return t.cancel(cmd, args[0]) },
+		RunE:  t.about("prompt", t.cancel),
 	}
 }
 
-func (t *tool) cancel(cmd *cobra.Command, arg string) error {
-	id, err := number("prompt", arg)
-	if err != nil {
-		return err
-	}
-	ctx, client, stop, err := t.connect(cmd, interrupt)
-	if err != nil {
-		return err
-	}
-	defer stop()
+func (t *tool) cancel(ctx context.Context, client *api.Client, id uint64) error {
 	if err := client.Cancel(ctx, id); err != nil {
 		return err
 	}

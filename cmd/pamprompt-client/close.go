@@ -23,20 +23,11 @@ func (t *tool) closeCommand() *cobra.Command {
 		Use:   "close SESSION",
 		Short: "Close a session, whatever its state, and wait until PAM has unwound",
 		Args:  cobra.ExactArgs(1),
-		RunE:  func(cmd *cobra.Command, args []string) error { return t.close(cmd, args[0]) },
+		RunE:  t.about("session", t.close),
 	}
 }
 
-func (t *tool) close(cmd *cobra.Command, arg string) error {
-	id, err := number("session", arg)
-	if err != nil {
-		return err
-	}
-	ctx, client, stop, err := t.connect(cmd, interrupt)
-	if err != nil {
-		return err
-	}
-	defer stop()
+func (t *tool) close(ctx context.Context, client *api.Client, id uint64) error {
 	if err := closeSession(ctx, client.Session(id)); err != nil {
 		return err
 	}

@@ -83,6 +83,23 @@ func (t *tool) connect(cmd *cobra.Command, signals ...os.Signal) (ctx context.Co
 	return ctx, client, func() { _ = client.Close(); cancel() }, nil
 }
 
+// about makes a command of something to be done to the session or prompt whose
+// number is the argument.
+func (t *tool) about(what string, do func(context.Context, *api.Client, uint64) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		id, err := number(what, args[0])
+		if err != nil {
+			return err
+		}
+		ctx, client, stop, err := t.connect(cmd, interrupt)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		return do(ctx, client, id)
+	}
+}
+
 // number parses the number of a session or prompt.
 func number(what, arg string) (uint64, error) {
 	id, err := strconv.ParseUint(arg, 10, 64)

@@ -7,6 +7,7 @@ package main
 // the terminal.
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"strings"
@@ -23,20 +24,11 @@ func (t *tool) showCommand() *cobra.Command {
 		Use:   "show SESSION",
 		Short: "Show a session and its PAM environment",
 		Args:  cobra.ExactArgs(1),
-		RunE:  func(cmd *cobra.Command, args []string) error { return t.show(cmd, args[0]) },
+		RunE:  t.about("session", t.show),
 	}
 }
 
-func (t *tool) show(cmd *cobra.Command, arg string) error {
-	id, err := number("session", arg)
-	if err != nil {
-		return err
-	}
-	ctx, client, stop, err := t.connect(cmd, interrupt)
-	if err != nil {
-		return err
-	}
-	defer stop()
+func (t *tool) show(ctx context.Context, client *api.Client, id uint64) error {
 	p, err := client.Session(id).Properties(ctx)
 	if err != nil {
 		return err
