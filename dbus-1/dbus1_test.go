@@ -3,7 +3,6 @@
 package dbus1
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/pamprompt/pamprompt/tests/dbusdaemon"
 )
 
 const busName = "org.pamprompt.Broker1"
@@ -43,28 +44,7 @@ func startBus(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := filepath.Join(dir, "bus.conf")
-	if err := os.WriteFile(config, fmt.Appendf(nil, systemConf, dir, policy), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("dbus-daemon", "--config-file="+config, "--nofork", "--nopidfile", "--nosyslog", "--print-address=3")
-	cmd.ExtraFiles = []*os.File{w}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("start dbus-daemon (package dbus-daemon): %v", err)
-	}
-	t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
-	_ = w.Close()
-	defer func() { _ = r.Close() }()
-	line, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		t.Fatal("dbus-daemon does not take the policy file")
-	}
-	return strings.TrimSpace(line)
+	return dbusdaemon.Start(t, dir, fmt.Sprintf(systemConf, dir, policy))
 }
 
 // as runs busctl as another user and returns what it says.

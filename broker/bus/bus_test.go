@@ -10,10 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pamprompt/pamprompt/api/transport"
+	"github.com/pamprompt/pamprompt/tests/dbusdaemon"
 )
 
 const testName = "org.pamprompt.Test1"
@@ -33,35 +32,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func startBus(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
-	config := filepath.Join(dir, "bus.conf")
-	text := `<busconfig><type>session</type><listen>unix:path=` + filepath.Join(dir, "bus") + `</listen><auth>EXTERNAL</auth>
+	return dbusdaemon.Start(t, dir, `<busconfig><type>session</type><listen>unix:path=`+filepath.Join(dir, "bus")+`</listen><auth>EXTERNAL</auth>
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/><allow user="*"/></policy>
 <limit name="max_message_size">67108864</limit><limit name="max_incoming_bytes">134217728</limit>
-<limit name="max_outgoing_bytes">134217728</limit><limit name="max_replies_per_connection">50000</limit><limit name="max_message_unix_fds">64</limit></busconfig>`
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("dbus-daemon", "--config-file="+config, "--nofork", "--nopidfile", "--print-address=3")
-	cmd.ExtraFiles = []*os.File{w}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // should the test end by a panic
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("start dbus-daemon (package dbus): %v", err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	_ = w.Close()
-	defer func() { _ = r.Close() }()
-	line, err := bufio.NewReader(r).ReadString('\n')
-	if err != nil {
-		t.Fatalf("dbus-daemon printed no address: %v", err)
-	}
-	return strings.TrimSpace(line)
+<limit name="max_outgoing_bytes">134217728</limit><limit name="max_replies_per_connection">50000</limit><limit name="max_message_unix_fds">64</limit></busconfig>`)
 }
 
 func serveOn(t testing.TB, address string, o Options) *Conn {
