@@ -3,10 +3,8 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"os"
 	"sync"
 
 	"github.com/godbus/dbus/v5"
@@ -39,14 +37,12 @@ type Client struct {
 	waiters  map[*waiter]struct{}
 }
 
-const systemBus = "unix:path=/run/dbus/system_bus_socket"
-
 // Connect connects to the broker on the system bus, or on the bus that
 // DBUS_SYSTEM_BUS_ADDRESS names. It succeeds without a broker, which the bus
 // may start later. ctx bounds only Connect itself. The caller closes the
 // Client.
 func Connect(ctx context.Context) (*Client, error) {
-	return Dial(ctx, cmp.Or(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), systemBus))
+	return Dial(ctx, transport.SystemAddress())
 }
 
 // Dial is Connect for the bus at a D-Bus address list. Every Client has a

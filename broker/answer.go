@@ -58,14 +58,14 @@ func (b *Broker) answer(ctx context.Context, call *bus.Call, number uint64, resp
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	c := &claim{verdict: make(chan error, 1)}
+	c := make(claim, 1)
 	if err := b.look(func() error { return b.claim(call.Caller, number, c, f) }); err != nil {
 		return err
 	}
 	late := time.NewTimer(verdictTimeout)
 	defer late.Stop()
 	select {
-	case err := <-c.verdict:
+	case err := <-c:
 		return err
 	case <-late.C:
 		return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf("the worker of prompt %d has the answer and does not say more", number)}
@@ -75,7 +75,7 @@ func (b *Broker) answer(ctx context.Context, call *bus.Call, number uint64, resp
 }
 
 // claim takes the slot of a prompt and hands the answer to its worker.
-func (b *Broker) claim(p *bus.Peer, number uint64, c *claim, f *os.File) error {
+func (b *Broker) claim(p *bus.Peer, number uint64, c claim, f *os.File) error {
 	if p.Left() {
 		return errCallerLeft
 	}

@@ -58,7 +58,7 @@ type Broker struct {
 	usage    map[uint32]*usage  // by uid
 	live     int                // sessions that have not ended
 	ended    []*session         // in the order of their ends
-	agents   int
+	agents   map[*client]struct{}
 	shown    counts // as last said in PropertiesChanged
 }
 
@@ -76,6 +76,7 @@ func New(ctx context.Context, config Config) (*Broker, error) {
 		prompts:  make(map[uint64]*prompt),
 		clients:  make(map[string]*client),
 		usage:    make(map[uint32]*usage),
+		agents:   make(map[*client]struct{}),
 	}
 	// Calls need b.bus; none comes before the name is taken, save from
 	// somebody who guesses our unique name, and they wait in the handler.

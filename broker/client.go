@@ -21,7 +21,6 @@ const (
 // client is a connection to the bus that owns sessions or is an agent.
 type client struct {
 	peer     *bus.Peer
-	agent    bool
 	sessions map[*session]struct{}
 }
 
@@ -58,9 +57,23 @@ func (b *Broker) client(p *bus.Peer) *client {
 	return c
 }
 
+// isAgent reports whether a client, or none, is an agent.
+func (b *Broker) isAgent(c *client) bool {
+	_, ok := b.agents[c]
+	return ok
+}
+
+// limits is how many sessions and agents a peer's uid may have.
+func (b *Broker) limits(p *bus.Peer) (sessions, agents int) {
+	if b.caller(p).Admin {
+		return maxAdminSessions, maxAdminAgents
+	}
+	return maxSessions, maxAgents
+}
+
 // tidy forgets a client that has nothing any more.
 func (b *Broker) tidy(c *client) {
-	if c != nil && !c.agent && len(c.sessions) == 0 {
+	if c != nil && !b.isAgent(c) && len(c.sessions) == 0 {
 		delete(b.clients, c.peer.Name)
 	}
 }
@@ -84,11 +97,8 @@ func (b *Broker) enlist(p *bus.Peer) error {
 	if c == nil {
 		return errCallerLeft
 	}
-	if !c.agent {
-		most := maxAgents
-		if b.caller(p).Admin {
-			most = maxAdminAgents
-		}
+	if !b.isAgent(c) {
+		_, most := b.limits(p)
 		u := b.charge(p.UID)
 		if u.agents >= most {
 			b.settle(p.UID)
@@ -96,8 +106,7 @@ func (b *Broker) enlist(p *bus.Peer) error {
 			return &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("uid %d has %d agents already", p.UID, most)}
 		}
 		u.agents++
-		b.agents++
-		c.agent = true
+		b.agents[c] = struct{}{}
 	}
 	for _, number := range sortedNumbers(b.prompts) {
 		if q := b.prompts[number]; b.mayAnswer(p, q.session) {
@@ -109,11 +118,10 @@ func (b *Broker) enlist(p *bus.Peer) error {
 
 // retire undoes enlist.
 func (b *Broker) retire(c *client) {
-	if c == nil || !c.agent {
+	if !b.isAgent(c) {
 		return
 	}
-	c.agent = false
-	b.agents--
+	delete(b.agents, c)
 	b.charge(c.peer.UID).agents--
 	b.settle(c.peer.UID)
 }
@@ -126,10 +134,13 @@ func (b *Broker) mayAnswer(p *bus.Peer, s *session) bool {
 // that may answer, and the opener if it asked for it.
 func (b *Broker) audience(s *session) []*bus.Peer {
 	var peers []*bus.Peer
-	for _, c := range b.clients {
-		if c.agent && b.mayAnswer(c.peer, s) || c == s.owner && s.start.GetOptions().GetAgent() {
+	for c := range b.agents {
+		if b.mayAnswer(c.peer, s) {
 			peers = append(peers, c.peer)
 		}
+	}
+	if s.owner != nil && s.start.GetOptions().GetAgent() && !(b.isAgent(s.owner) && b.mayAnswer(s.owner.peer, s)) {
+		peers = append(peers, s.owner.peer)
 	}
 	return peers
 }

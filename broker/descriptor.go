@@ -77,8 +77,7 @@ var errTooLong = &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("the resp
 // copyMemfd takes a memfd. One that is sealed is passed on as it is; any other
 // could change between here and the worker, and is copied.
 func copyMemfd(fd int, st *unix.Stat_t) (*os.File, error) {
-	const want = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
-	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	sealed, err := secret.Sealed(fd)
 	if err != nil || st.Nlink != 0 { // a file of a tmpfs has seals too
 		// A file system may take for ever to answer a read.
 		return nil, invalid("the descriptor of the response is %s: pass a sealed memfd or the reading end of a pipe", kindOf(unix.S_IFREG))
@@ -86,7 +85,7 @@ func copyMemfd(fd int, st *unix.Stat_t) (*os.File, error) {
 	if st.Size > api.MaxResponse {
 		return nil, errTooLong
 	}
-	if seals&want == want {
+	if sealed {
 		again, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			return nil, fmt.Errorf("pass on a memfd: %w", err)

@@ -3,6 +3,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,15 +43,14 @@ func openSession(b *Broker, ctx context.Context, t target) ([]any, error) {
 		return nil, denied("open sessions: only root may")
 	}
 	options, err := parseOptions(given)
-	if err = errors.Join(checkService(service), checkUser(user), err); err != nil {
-		return nil, first(err)
+	if err = cmp.Or(checkService(service), checkUser(user), err); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	start := &worker.Start{
 		Service: service, User: user, Options: options, Owner: b.describe(t.call.Caller),
 		CloseTimeoutUsec: uint64(b.config.CloseTimeout.Microseconds()),
-		OpenedCallUsec:   uint64(time.Now().UnixMicro()),
 	}
 	if start.Session, err = b.numbers.next(ctx); err != nil {
 		return nil, &api.Error{Code: api.LimitExceeded, Text: "too many sessions are being opened at once: try again"}
@@ -60,14 +60,6 @@ func openSession(b *Broker, ctx context.Context, t target) ([]any, error) {
 		return nil, err
 	}
 	return []any{s.id, s.path()}, nil
-}
-
-// first is the first of joined errors: one thing at a time.
-func first(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()[0]
-	}
-	return err
 }
 
 // startSession gives a session to an idle worker, and to the next when that
@@ -109,10 +101,7 @@ var errWorkerLost = errors.New("the worker is lost")
 
 // give makes a session of an idle worker. It runs in the owner.
 func (b *Broker) give(w *workers.Worker, p *bus.Peer, start *worker.Start, started chan error) (*session, error) {
-	most := maxSessions
-	if b.caller(p).Admin {
-		most = maxAdminSessions
-	}
+	most, _ := b.limits(p)
 	if b.charge(p.UID).sessions >= most {
 		return nil, &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("uid %d has %d sessions already: close one", p.UID, most)}
 	}

@@ -89,21 +89,23 @@ var described = func() map[string]introspect.Interface {
 	return byName
 }()
 
-// inSignature is what the description says a method takes.
-func inSignature(iface, member string) string {
-	var b strings.Builder
-	for _, m := range described[iface].Methods {
-		if m.Name != member {
-			continue
-		}
-		for _, arg := range m.Args {
-			if arg.Direction != "out" {
-				b.WriteString(arg.Type)
+// signatures is what the descriptions say that methods take, by
+// interface.member.
+var signatures = func() map[string]string {
+	all := make(map[string]string)
+	for name, iface := range described {
+		for _, m := range iface.Methods {
+			var in strings.Builder
+			for _, arg := range m.Args {
+				if arg.Direction != "out" {
+					in.WriteString(arg.Type)
+				}
 			}
+			all[name+"."+m.Name] = in.String()
 		}
 	}
-	return b.String()
-}
+	return all
+}()
 
 // interfacesOf are the interfaces of a kind of object.
 func interfacesOf(path dbus.ObjectPath, session uint64) []string {
@@ -146,7 +148,7 @@ func (b *Broker) dispatch(ctx context.Context, call *bus.Call) ([]any, error) {
 	if f == nil {
 		return nil, standard("UnknownMethod", "object %s has no method %s", call.Path, quote(strings.TrimPrefix(call.Interface+"."+call.Member, ".")))
 	}
-	if want := inSignature(iface, call.Member); call.Signature != want {
+	if want := signatures[iface+"."+call.Member]; call.Signature != want {
 		return nil, standard("InvalidArgs", "%s takes arguments of type %q, not %q", call.Member, want, call.Signature)
 	}
 	return f(b, ctx, target{call: call, session: id})

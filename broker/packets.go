@@ -84,7 +84,7 @@ func (s *session) entering(e *worker.Entering) error {
 	again := e.GetPhase() == worker.Phase_PHASE_AUTHENTICATE && s.phase == e.GetPhase() && e.GetAttempt() > s.attempt
 	first := e.GetPhase() == worker.Phase_PHASE_START && s.started != nil
 	if e.GetPhase() <= s.phase && !again && !first || e.GetPhase() == worker.Phase_PHASE_OPEN {
-		return fmt.Errorf("it went from phase %s to %s", phaseName(s.phase), phaseName(e.GetPhase()))
+		return fmt.Errorf("it went from phase %s to %s", s.phase.Word(), e.GetPhase().Word())
 	}
 	s.phase, s.attempt = e.GetPhase(), e.GetAttempt()
 	if first {
@@ -119,9 +119,7 @@ func (s *session) taken(t *worker.Taken) error {
 		return nil // the question ended while the answer was on its way
 	}
 	if t.GetError() == "" {
-		verdict := q.claim
-		q.claim = nil
-		verdict.verdict <- nil
+		q.release(nil)
 		q.end(api.OutcomeAnswered)
 		return nil
 	}
@@ -161,7 +159,7 @@ func (s *session) tell(m *worker.Message) {
 
 func (s *session) open(o *worker.Opened) error {
 	if s.opened || s.prompt != nil || s.phase > worker.Phase_PHASE_OPEN {
-		return fmt.Errorf("it opened in phase %s", phaseName(s.phase))
+		return fmt.Errorf("it opened in phase %s", s.phase.Word())
 	}
 	s.phase = worker.Phase_PHASE_OPEN
 	s.environment, s.openedAt = strs(o.GetEnvironment()), o.GetOpenedUsec()

@@ -26,14 +26,13 @@ type prompt struct {
 	style   string
 	message string
 	details map[string]dbus.Variant
-	claim   *claim
+	claim   claim                // the answer that is on its way to the worker; nil while the slot is free
 	told    map[string]*bus.Peer // whom to tell of the end, by unique name
 }
 
-// claim is an answer on its way to the worker.
-type claim struct {
-	verdict chan error // one of it, when the worker has said
-}
+// claim is where whoever answered waits for what the worker says of it; it
+// holds one.
+type claim chan error
 
 // ask makes a prompt of what a worker said, and tells everybody.
 func (s *session) ask(p *worker.Prompt, number uint64) {
@@ -62,7 +61,7 @@ func (s *session) details(p *worker.Prompt) map[string]dbus.Variant {
 		"user":      s.start.GetUser(),
 		"owner-uid": owner.GetUid(),
 		"attempt":   max(p.GetAttempt(), 1),
-		"phase":     phaseName(p.GetPhase()),
+		"phase":     p.GetPhase().Word(),
 		"index":     p.GetIndex(),
 		"source":    "pam",
 	}
@@ -156,7 +155,7 @@ func (q *prompt) end(outcome string) {
 
 // release lets go of the claim and tells whoever answered.
 func (q *prompt) release(verdict error) {
-	q.claim.verdict <- verdict
+	q.claim <- verdict
 	q.claim = nil
 }
 
@@ -194,34 +193,6 @@ func styleName(s worker.Style) string {
 		return api.StyleBinary
 	}
 	return api.StyleSecret // what is not known is not shown
-}
-
-// phaseName is a phase in the words of the option `phases`, and of PAM where
-// that has none.
-func phaseName(p worker.Phase) string {
-	switch p {
-	case worker.Phase_PHASE_START:
-		return "start"
-	case worker.Phase_PHASE_AUTHENTICATE:
-		return "authenticate"
-	case worker.Phase_PHASE_ACCOUNT:
-		return "account"
-	case worker.Phase_PHASE_CHANGE_TOKEN:
-		return "change-token"
-	case worker.Phase_PHASE_CREDENTIALS:
-		return "credentials"
-	case worker.Phase_PHASE_SESSION:
-		return "session"
-	case worker.Phase_PHASE_OPEN:
-		return "open"
-	case worker.Phase_PHASE_CLOSE_SESSION:
-		return "close-session"
-	case worker.Phase_PHASE_DELETE_CREDENTIALS:
-		return "delete-credentials"
-	case worker.Phase_PHASE_END:
-		return "end"
-	}
-	return "unknown"
 }
 
 func sortedNumbers[V any](m map[uint64]V) []uint64 {

@@ -15,7 +15,7 @@ import (
 // counts are the numbers among the Manager's properties.
 type counts struct{ sessions, prompts, agents int }
 
-func (b *Broker) counts() counts { return counts{b.live, len(b.prompts), b.agents} }
+func (b *Broker) counts() counts { return counts{b.live, len(b.prompts), len(b.agents)} }
 
 func (c counts) properties() map[string]any {
 	return map[string]any{"Sessions": uint32(c.sessions), "Prompts": uint32(c.prompts), "Agents": uint32(c.agents)}

@@ -160,7 +160,7 @@ func (s *session) lost(err error) {
 	if s.over() {
 		return
 	}
-	text := fmt.Sprintf("worker %d was lost in phase %s: %v; PAM may not have been closed", s.worker.PID(), phaseName(s.phase), err)
+	text := fmt.Sprintf("worker %d was lost in phase %s: %v; PAM may not have been closed", s.worker.PID(), s.phase.Word(), err)
 	s.b.log.Error("session failed", "session", s.id, "why", text)
 	s.end(api.StateFailed, s.result, (&api.Error{Code: api.WorkerFailed, Text: text}).Error())
 }

@@ -70,7 +70,7 @@ func (s *session) overdue(limit time.Duration) {
 		code:   workerFailed,
 		status: pam.ErrSystem,
 		phase:  phase,
-		text:   fmt.Sprintf("a module did not return within %v of Close in phase %s; PAM was not closed", limit, phaseName(phase)),
+		text:   fmt.Sprintf("a module did not return within %v of Close in phase %s; PAM was not closed", limit, phase.Word()),
 	})
 	s.mu.Unlock()
 	_ = s.waitTold()

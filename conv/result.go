@@ -4,7 +4,6 @@ package conv
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/msteinert/pam/v2"
 
@@ -116,9 +115,4 @@ func statusName(status pam.Error) string {
 		return statusNames[status]
 	}
 	return fmt.Sprintf("unknown PAM status %d", int(status))
-}
-
-// phaseName is the word of the contract: "authenticate", "close-session".
-func phaseName(phase worker.Phase) string {
-	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(phase.String(), "PHASE_")), "_", "-")
 }

@@ -77,7 +77,7 @@ func TestPhaseNames(t *testing.T) {
 		worker.Phase_PHASE_AUTHENTICATE:  "authenticate",
 		worker.Phase_PHASE_CLOSE_SESSION: "close-session",
 	} {
-		if got := phaseName(phase); got != want {
+		if got := phase.Word(); got != want {
 			t.Errorf("the name of %v is %s, not %s", phase, got, want)
 		}
 	}

@@ -390,7 +390,7 @@ func checkPhases(phases []worker.Phase) error {
 			return fmt.Errorf("the phase %d is none of authenticate, account, credentials, session", phase)
 		}
 		if slices.Contains(phases[:i], phase) {
-			return fmt.Errorf("the phase %s is named twice", phaseName(phase))
+			return fmt.Errorf("the phase %s is named twice", phase.Word())
 		}
 	}
 	return nil

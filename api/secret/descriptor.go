@@ -21,6 +21,14 @@ func NewMemfd() (*os.File, error) {
 	return os.NewFile(uintptr(fd), "memfd:pamprompt-answer"), nil
 }
 
+// Sealed reports whether a descriptor is a memfd that nobody can change any
+// more. The error says that it is none: only memfds and files of a tmpfs have
+// seals.
+func Sealed(fd int) (bool, error) {
+	got, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	return err == nil && got&seals == seals, err
+}
+
 // Seal makes a memfd unchangeable, so that what one process checked is what
 // the next one reads.
 func Seal(f *os.File) error {
@@ -56,8 +64,7 @@ func (s *Secret) Memfd() (*os.File, error) {
 // read, and only there can a read not block. The caller closes f.
 func FromMemfd(f *os.File) (*Secret, error) {
 	fd := int(f.Fd())
-	got, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
-	if err != nil || got&seals != seals {
+	if sealed, _ := Sealed(fd); !sealed {
 		return nil, fmt.Errorf("the descriptor of the answer is not a sealed memfd")
 	}
 	var st unix.Stat_t

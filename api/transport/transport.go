@@ -4,6 +4,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,6 +74,15 @@ func newStream(c *net.UnixConn, o Options) *Stream {
 		c: c, o: o, oob: make([]byte, unix.CmsgSpace(253*4)), // SCM_MAX_FD
 		attached: make(map[*dbus.Message]*os.File), riding: make(map[uint32]*os.File),
 	}
+}
+
+// DefaultSystemAddress is where the D-Bus Specification has the system bus.
+const DefaultSystemAddress = "unix:path=/run/dbus/system_bus_socket"
+
+// SystemAddress is the address list of the system bus: DBUS_SYSTEM_BUS_ADDRESS
+// or the default.
+func SystemAddress() string {
+	return cmp.Or(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), DefaultSystemAddress)
 }
 
 // SocketName turns one D-Bus address into the name of a unix socket, an abstract
@@ -197,7 +207,7 @@ func (s *Stream) Read(p []byte) (int, error) {
 // next reads one message whole. It returns none, for the caller to try again,
 // when it had to refuse it.
 func (s *Stream) next() ([]byte, error) {
-	closeAll(s.Claim())
+	CloseAll(s.Claim())
 	var fixed [fixedHeader]byte
 	if err := s.fill(fixed[:]); err != nil {
 		return nil, err
@@ -207,7 +217,7 @@ func (s *Stream) next() ([]byte, error) {
 		return nil, err // not from a bus: there is no way to find the next message
 	}
 	if h.fields > maxFields {
-		s.refuse(h, "", "its header is too long")
+		s.refuse(h, nil, "its header is too long")
 		return nil, s.discard(h.padded() + int(h.body))
 	}
 	room := h.total()
@@ -219,21 +229,21 @@ func (s *Stream) next() ([]byte, error) {
 	if err := s.fill(message[fixedHeader:]); err != nil {
 		return nil, err
 	}
-	from := sender(h, message[fixedHeader:fixedHeader+int(h.fields)])
+	fields := message[fixedHeader : fixedHeader+int(h.fields)]
 	if rest := h.total() - room; rest > 0 {
-		s.refuse(h, from, fmt.Sprintf("the message is %d bytes long, more than %d", h.total(), s.o.MaxMessage))
+		s.refuse(h, fields, fmt.Sprintf("the message is %d bytes long, more than %d", h.total(), s.o.MaxMessage))
 		return nil, s.discard(rest)
 	}
 	if !decodable(message) {
-		s.refuse(h, from, "the message cannot be decoded")
+		s.refuse(h, fields, "the message cannot be decoded")
 		return nil, nil
 	}
 	return message, nil
 }
 
-func (s *Stream) refuse(h Header, sender, why string) {
+func (s *Stream) refuse(h Header, fields []byte, why string) {
 	if s.o.Refused != nil {
-		s.o.Refused(h, sender, why)
+		s.o.Refused(h, sender(h, fields), why)
 	}
 }
 
@@ -283,7 +293,7 @@ func (s *Stream) keep(oob []byte) {
 			continue
 		}
 		if !s.o.Descriptors {
-			closeAll(fds)
+			CloseAll(fds)
 			continue
 		}
 		s.fds = append(s.fds, fds...)
@@ -314,13 +324,13 @@ func (s *Stream) Claim() []int {
 
 // Close closes the socket and whatever nobody claimed.
 func (s *Stream) Close() error {
-	closeAll(s.Claim())
+	CloseAll(s.Claim())
 	return s.c.Close()
 }
 
-// closeAll closes descriptors that were never made an *os.File: that would
+// CloseAll closes descriptors that were never made an *os.File: that would
 // put somebody else's pipe into blocking mode, or into the poller.
-func closeAll(fds []int) {
+func CloseAll(fds []int) {
 	for _, fd := range fds {
 		_ = unix.Close(fd)
 	}

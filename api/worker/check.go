@@ -206,6 +206,16 @@ func (x Style) Asks() bool {
 	return false
 }
 
+// Word is a phase in the words of the option `phases`, and of PAM where that has
+// none: "authenticate", "close-session". One that there is not is "unknown".
+func (x Phase) Word() string {
+	name, known := Phase_name[int32(x)]
+	if !known || x == Phase_PHASE_UNSPECIFIED {
+		return "unknown"
+	}
+	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "PHASE_")), "_", "-")
+}
+
 func checkPrompt(p *Prompt) error {
 	if !p.GetStyle().Asks() {
 		return fmt.Errorf("prompt of style %d", p.GetStyle())

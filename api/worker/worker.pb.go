@@ -596,7 +596,6 @@ type Start struct {
 	Options          *Options               `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
 	Owner            *Owner                 `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`
 	CloseTimeoutUsec uint64                 `protobuf:"varint,6,opt,name=close_timeout_usec,json=closeTimeoutUsec,proto3" json:"close_timeout_usec,omitempty"` // how long PAM may take to unwind after Close before the worker gives up
-	OpenedCallUsec   uint64                 `protobuf:"varint,7,opt,name=opened_call_usec,json=openedCallUsec,proto3" json:"opened_call_usec,omitempty"`       // CLOCK_REALTIME of the OpenSession call
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -669,13 +668,6 @@ func (x *Start) GetOwner() *Owner {
 func (x *Start) GetCloseTimeoutUsec() uint64 {
 	if x != nil {
 		return x.CloseTimeoutUsec
-	}
-	return 0
-}
-
-func (x *Start) GetOpenedCallUsec() uint64 {
-	if x != nil {
-		return x.OpenedCallUsec
 	}
 	return 0
 }
@@ -1815,15 +1807,14 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06answer\x18\x03 \x01(\v2\x1b.pamprompt.worker.v1.AnswerH\x00R\x06answer\x125\n" +
 	"\x06cancel\x18\x04 \x01(\v2\x1b.pamprompt.worker.v1.CancelH\x00R\x06cancel\x122\n" +
 	"\x05close\x18\x05 \x01(\v2\x1a.pamprompt.worker.v1.CloseH\x00R\x05closeB\t\n" +
-	"\amessage\"\x91\x02\n" +
+	"\amessage\"\xe7\x01\n" +
 	"\x05Start\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x126\n" +
 	"\aoptions\x18\x04 \x01(\v2\x1c.pamprompt.worker.v1.OptionsR\aoptions\x120\n" +
 	"\x05owner\x18\x05 \x01(\v2\x1a.pamprompt.worker.v1.OwnerR\x05owner\x12,\n" +
-	"\x12close_timeout_usec\x18\x06 \x01(\x04R\x10closeTimeoutUsec\x12(\n" +
-	"\x10opened_call_usec\x18\a \x01(\x04R\x0eopenedCallUsec\"8\n" +
+	"\x12close_timeout_usec\x18\x06 \x01(\x04R\x10closeTimeoutUsec\"8\n" +
 	"\bNumbered\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\"\x1e\n" +

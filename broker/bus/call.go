@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
-	"golang.org/x/sys/unix"
-
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/transport"
 )
@@ -34,7 +32,6 @@ type Call struct {
 	Member    string
 	Signature string
 	Args      []any // as godbus decodes them; `h` is a dbus.UnixFDIndex
-	Flags     dbus.Flags
 
 	fds []int
 }
@@ -76,7 +73,7 @@ func (c *calls) intercept(s *transport.Stream) dbus.Interceptor {
 	return func(m *dbus.Message) {
 		fds := s.Claim()
 		if m.Type != dbus.TypeMethodCall {
-			closeAll(fds)
+			transport.CloseAll(fds)
 			return
 		}
 		if m.Headers[dbus.FieldInterface].Value() == driver+".Peer" {
@@ -103,7 +100,7 @@ func (c *calls) closePending() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for m, fds := range c.fds {
-		closeAll(fds)
+		transport.CloseAll(fds)
 		delete(c.fds, m)
 	}
 }
@@ -129,12 +126,12 @@ func (c *calls) leave(sender string) {
 // wrap is what every method call goes through.
 func (c *Conn) wrap(m *dbus.Message, sender string) (reply []any, err error) {
 	fds := c.calls.take(m)
-	defer closeAll(fds)
+	defer transport.CloseAll(fds)
 	if !c.calls.enter(sender) {
 		return nil, &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("over %d calls of this connection are in flight", maxCalls)}
 	}
 	defer c.calls.leave(sender)
-	call := &Call{Args: m.Body, Flags: m.Flags, fds: fds}
+	call := &Call{Args: m.Body, fds: fds}
 	call.Path, _ = m.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
 	if call.Interface, _ = m.Headers[dbus.FieldInterface].Value().(string); call.Interface == peerAlias {
 		call.Interface = driver + ".Peer"
@@ -202,12 +199,4 @@ func (d dispatcher) DecodeArguments(_ *dbus.Conn, sender string, m *dbus.Message
 
 func (d dispatcher) Call(args ...any) ([]any, error) {
 	return d.c.wrap(args[0].(*dbus.Message), args[1].(string))
-}
-
-// closeAll closes descriptors that were never made an *os.File: that would
-// put somebody else's pipe into blocking mode, or into the poller.
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
-	}
 }

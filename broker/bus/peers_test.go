@@ -11,6 +11,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/transport"
 )
 
 type errString string
@@ -144,7 +145,7 @@ func TestTheRealSystemBusIsKnownByItsSocket(t *testing.T) {
 			t.Errorf("%s: leadsTo(%q) = %v, want %v", c.name, c.address, got, c.want)
 		}
 	}
-	if !IsReal(defaultAddress) {
+	if !IsReal(transport.DefaultSystemAddress) {
 		t.Error("the default address is not the real bus")
 	}
 }

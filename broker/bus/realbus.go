@@ -3,18 +3,11 @@
 package bus
 
 import (
-	"cmp"
 	"os"
 	"strings"
 
 	"github.com/pamprompt/pamprompt/api/transport"
 )
-
-const defaultAddress = "unix:path=/run/dbus/system_bus_socket"
-
-// SystemAddress is the address list of the system bus: DBUS_SYSTEM_BUS_ADDRESS
-// or the D-Bus Specification's default.
-func SystemAddress() string { return cmp.Or(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), defaultAddress) }
 
 // IsReal reports whether an address list leads, or may lead, to the machine's
 // own system bus: one of its addresses names the same socket, by whatever path.

@@ -14,6 +14,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/transport"
 	"github.com/pamprompt/pamprompt/broker"
 	"github.com/pamprompt/pamprompt/broker/bus"
 	"github.com/pamprompt/pamprompt/broker/embedded"
@@ -28,7 +29,7 @@ const connectTimeout = 30 * time.Second
 // run puts the parts together, in the order in which they need each other, and
 // takes them apart in the reverse one.
 func run(ctx context.Context, f *flags, log *slog.Logger) error {
-	address, socket := bus.SystemAddress(), f.socket
+	address, socket := transport.SystemAddress(), f.socket
 	var children []*embedded.Child
 	defer func() {
 		for i := len(children) - 1; i >= 0; i-- {
