@@ -22,7 +22,7 @@ const Max = 64 << 10
 // ErrTooLong says that a secret is longer than Max.
 var ErrTooLong = errors.New("longer than 64 KiB")
 
-// Secret is an answer in memory of its own: mlock(2), MADV_DONTDUMP, wiped by
+// Secret is an answer in memory of its own: MAP_LOCKED, MADV_DONTDUMP, wiped by
 // Wipe. Whoever acquires one wipes it: defer s.Wipe() on the next line. It must
 // not be copied into a string, a map key or an error.
 type Secret struct {
@@ -39,12 +39,11 @@ func New(n int) (*Secret, error) {
 	}
 	page := unix.Getpagesize()
 	size := (n/page + 1) * page // at least one byte more than n, so that the end is always a NUL
-	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	// Locked from the first byte on, and not by mlock(2), which containers of
+	// systemd-nspawn forbid. That the kernel may lock a page only as it is
+	// written to does not matter: there is no secret in it before.
+	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_LOCKED)
 	if err != nil {
-		return nil, fmt.Errorf("map memory for a secret: %w", err)
-	}
-	if err := unix.Mlock(mem); err != nil {
-		_ = unix.Munmap(mem)
 		return nil, fmt.Errorf("lock memory for a secret (is RLIMIT_MEMLOCK too low?): %w", err)
 	}
 	if err := unix.Madvise(mem, unix.MADV_DONTDUMP); err != nil {
