@@ -5,6 +5,7 @@ package askpassword
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -26,6 +27,10 @@ const (
 	tempPrefix = "tmp."
 	ours       = "pamprompt-"
 )
+
+// maxNames bounds how many names of a directory are read, which can be a
+// user's, who may fill it.
+const maxNames = 16384
 
 // Place is a directory of requests. It is held by a descriptor, so that it
 // stays the same directory whatever happens to its name. A Place may be used
@@ -98,7 +103,7 @@ func (p *Place) Path() string { return p.path }
 func (p *Place) File() *os.File { return p.dir }
 
 // Requests are the names of the request files that others have put there, in
-// no order.
+// no order; of more than maxNames files, some of them.
 func (p *Place) Requests() ([]string, error) {
 	names, err := p.names()
 	return slices.DeleteFunc(names, func(name string) bool { return !IsRequest(name) }), err
@@ -124,7 +129,11 @@ func (p *Place) names() ([]string, error) {
 		return nil, err
 	}
 	defer func() { _ = dir.Close() }()
-	return dir.Readdirnames(-1)
+	names, err := dir.Readdirnames(maxNames)
+	if errors.Is(err, io.EOF) { // it is empty
+		err = nil
+	}
+	return names, err
 }
 
 // open opens something in the directory to read it, without following a link
@@ -188,8 +197,18 @@ func (p *Place) alive(id string) bool {
 		return true
 	}
 	defer func() { _ = unix.Close(fd) }()
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: p.within(sockPrefix + ours + id)})
-	return !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.ENOENT)
+	// Not by its name, which in a user's directory could be a link to a file
+	// system that never answers.
+	sock, err := unix.Openat2(int(p.dir.Fd()), sockPrefix+ours+id, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return !errors.Is(err, unix.ENOENT)
+	}
+	defer func() { _ = unix.Close(sock) }()
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d", sock)})
+	return !errors.Is(err, unix.ECONNREFUSED)
 }
 
 func (p *Place) owned(name string) bool {
