@@ -31,6 +31,7 @@ var errNoAnswer = errors.New("no answer")
 type conversation struct {
 	session *session
 	timeout time.Duration // of a question; 0 is for ever
+	supply  *supply       // for the first secret question; nil for none, and after it
 	// lent is the answer that libpam was given last. msteinert/pam copies it
 	// after the handler has returned, so it is wiped when the module asks again
 	// or when the call of libpam ends, not before.
@@ -41,8 +42,8 @@ type conversation struct {
 
 // reset is called before and after each call of libpam.
 func (c *conversation) reset() {
-	c.lent.Wipe()
-	c.lent, c.lost = nil, 0
+	c.lend(nil)
+	c.lost = 0
 }
 
 // RespondPAM is called for every message but binary ones.
@@ -55,7 +56,7 @@ func (c *conversation) RespondPAM(style pam.Style, text string) (string, error) 
 		c.session.say(worker.Style_STYLE_ERROR, text)
 		return "", nil
 	case pam.PromptEchoOff:
-		return c.askText(&worker.Prompt{Style: worker.Style_STYLE_SECRET, Text: cut(text, worker.MaxText)})
+		return c.askSecret(text)
 	case pam.PromptEchoOn:
 		return c.askText(&worker.Prompt{Style: worker.Style_STYLE_VISIBLE, Text: cut(text, worker.MaxText)})
 	case radioType:
@@ -74,17 +75,40 @@ func (c *conversation) RespondPAMBinary(packet pam.BinaryPointer) ([]byte, error
 	return c.ask(&worker.Prompt{Style: worker.Style_STYLE_BINARY, Binary: binary})
 }
 
+// askSecret lets the first secret question be answered by what was supplied for
+// it. Whether it was or not, all others are for people.
+func (c *conversation) askSecret(text string) (string, error) {
+	supply := c.supply
+	c.supply = nil
+	answer, name := supply.answer()
+	if answer != nil && c.session.supplied() {
+		supply.log.Info("a credential answered the first secret question", "credential", name)
+		c.lend(answer)
+		return lentText(answer.Bytes()), nil
+	}
+	answer.Wipe()
+	return c.askText(&worker.Prompt{Style: worker.Style_STYLE_SECRET, Text: cut(text, worker.MaxText)})
+}
+
 func (c *conversation) askText(p *worker.Prompt) (string, error) {
 	answer, err := c.ask(p)
-	// Not a copy: a string cannot be wiped, the memory under this one is.
-	return unsafe.String(unsafe.SliceData(answer), len(answer)), err
+	return lentText(answer), err
+}
+
+// lentText is not a copy: a string cannot be wiped, the memory under this one
+// is.
+func lentText(answer []byte) string { return unsafe.String(unsafe.SliceData(answer), len(answer)) }
+
+// lend wipes the answer that libpam had before, and keeps the next one for it.
+func (c *conversation) lend(answer *secret.Secret) {
+	c.lent.Wipe()
+	c.lent = answer
 }
 
 // ask waits for the answer to a question. It stays valid until the next call or
 // reset.
 func (c *conversation) ask(p *worker.Prompt) ([]byte, error) {
-	c.lent.Wipe()
-	c.lent = nil
+	c.lend(nil)
 	var expired <-chan time.Time
 	if c.timeout > 0 {
 		p.ExpiresUsec = uint64((now(unix.CLOCK_MONOTONIC) + c.timeout).Microseconds())
@@ -102,7 +126,7 @@ func (c *conversation) ask(p *worker.Prompt) ([]byte, error) {
 		c.lost = r.outcome
 		return nil, errNoAnswer
 	}
-	c.lent = r.answer
+	c.lend(r.answer)
 	return r.answer.Bytes(), nil
 }
 

@@ -10,9 +10,12 @@
 // waits there for a Start. transaction.go is the PAM recipe, from pam_start to
 // pam_end, to be read top to bottom; names.go finds the service and the user;
 // conversation.go is what modules talk to, with binary.go for the packets of
-// libpamc; result.go says in the words of the contract how it ended. guard.go
-// and guard.c are for modules that call the conversation wrongly, and libc.go is
-// the C library where Go has no call for it.
+// libpamc, supplied.go for an answer that an administrator left in a credential,
+// and mirror.go for the copy of a question that the user's own agents see, in the
+// directory that userdir.go opens with the user's identity; result.go says in
+// the words of the contract how it ended. guard.go and guard.c are for modules
+// that call the conversation wrongly, and libc.go is the C library where Go has
+// no call for it.
 //
 // What it refuses: PAM state is never used twice, a question is never answered
 // twice, no secret is ever printed or outlives the call of libpam that wanted

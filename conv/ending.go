@@ -27,7 +27,7 @@ func (s *session) close() {
 	}
 	s.closed, s.refusing = true, true
 	if s.question != nil {
-		s.withdrawLocked(worker.Outcome_OUTCOME_SESSION_CLOSED)
+		s.withdrawLocked(reply{outcome: worker.Outcome_OUTCOME_SESSION_CLOSED})
 	}
 	close(s.closing)
 	limit := duration(s.state.GetStart().GetCloseTimeoutUsec())

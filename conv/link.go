@@ -106,6 +106,8 @@ func dispatch(s *session, m *worker.ToWorker, files []*os.File) error {
 		s.answer(m.Answer.GetIndex(), files[0])
 	case *worker.ToWorker_Cancel:
 		s.withdraw(m.Cancel.GetIndex(), worker.Outcome_OUTCOME_CANCELLED)
+	case *worker.ToWorker_Mirror:
+		s.mirror(m.Mirror.GetIndex(), m.Mirror.GetShown())
 	case *worker.ToWorker_Close:
 		s.close()
 	}

@@ -35,6 +35,7 @@ func runWorker(args []string) {
 	set := flag.NewFlagSet("worker", flag.ExitOnError)
 	set.StringVar(&c.Socket, "socket", "", "")
 	set.StringVar(&c.PAMDir, "pam-dir", "", "")
+	set.StringVar(&c.Credentials, "credentials", "", "")
 	set.DurationVar(&c.BrokerTimeout, "broker-timeout", 0, "")
 	_ = set.Parse(args)
 	c.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -81,10 +82,11 @@ func stack(t testing.TB, lines ...string) (dir string) {
 }
 
 // run starts a worker on the stacks of a directory.
-func run(t testing.TB, dir string) (*convtest.Broker, *convtest.Process, *convtest.Peer) {
+func run(t testing.TB, dir string, args ...string) (*convtest.Broker, *convtest.Process, *convtest.Peer) {
 	t.Helper()
 	broker := convtest.Listen(t)
-	process := convtest.Run(t, nil, "--idle", "--socket", broker.Socket, "--pam-dir", dir)
+	args = append([]string{"--idle", "--socket", broker.Socket, "--pam-dir", dir}, args...)
+	process := convtest.Run(t, nil, args...)
 	return broker, process, broker.Accept()
 }
 

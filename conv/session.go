@@ -41,9 +41,12 @@ type session struct {
 	closed   bool              // closing is closed
 	refusing bool              // every question fails at once
 	question *question         // the one that waits; its prompt is also in state
+	mirrored *mirror           // the copy for the user's own agents; nil before there was one
 	outcomes []worker.Outcome  // of every question there was; 0 is answered
-	messages []*worker.Message // said since the last question
+	messages []*worker.Message // said since the last question that was put to people
 	attempt  uint32            // of PHASE_AUTHENTICATE
+
+	complaint sync.Once // about the user's own directory
 }
 
 // question is a slot that is taken once: whoever takes it, under the lock,
@@ -53,7 +56,8 @@ type question struct {
 	reply  chan reply // holds one
 }
 
-// reply is an answer, or how the question ended without one.
+// reply is an answer, or how the question ended without one; an answer that did
+// not come from the broker has OUTCOME_ANSWERED.
 type reply struct {
 	answer  *secret.Secret
 	outcome worker.Outcome
@@ -194,6 +198,19 @@ func (s *session) ask(p *worker.Prompt) *question {
 	return s.question
 }
 
+// supplied counts a question that was answered before anybody heard of it. The
+// messages are kept: nobody has seen them above a question yet. It returns false
+// when no further question is to be answered.
+func (s *session) supplied() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refusing {
+		return false
+	}
+	s.outcomes = append(s.outcomes, worker.Outcome_OUTCOME_UNSPECIFIED)
+	return true
+}
+
 // questions is how many questions there have been.
 func (s *session) questions() int {
 	s.mu.Lock()
@@ -225,6 +242,9 @@ func (s *session) answer(index uint32, f *os.File) {
 		return
 	}
 	answer, refusal := readAnswer(s.question.prompt.GetStyle(), f)
+	if refusal == nil {
+		s.unmirror()
+	}
 	s.taken(index, refusal)
 	if refusal == nil {
 		s.settle(reply{answer: answer})
@@ -239,8 +259,9 @@ func (s *session) taken(index uint32, refusal *refusal) {
 	s.tell(&worker.ToBroker{Message: &worker.ToBroker_Taken{Taken: taken}})
 }
 
-// settle empties the slot and lets the module go on. What the broker is to know
-// of it was told before, so that it comes before whatever the module does next.
+// settle empties the slot and lets the module go on. The copy for the user's
+// own agents was taken back before, and then what the broker is to know of it
+// was told, so that it comes before whatever the module does next.
 func (s *session) settle(r reply) {
 	s.outcomes = append(s.outcomes, r.outcome)
 	s.question.reply <- r
@@ -268,14 +289,17 @@ func (s *session) withdraw(index uint32, outcome worker.Outcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.waits(index) {
-		s.withdrawLocked(outcome)
+		s.withdrawLocked(reply{outcome: outcome})
 	}
 }
 
-func (s *session) withdrawLocked(outcome worker.Outcome) {
-	withdrawn := &worker.Withdrawn{Index: s.question.prompt.GetIndex(), Outcome: outcome}
+// withdrawLocked ends the question that waits by something else than an answer
+// of the broker. The caller holds the lock.
+func (s *session) withdrawLocked(r reply) {
+	s.unmirror()
+	withdrawn := &worker.Withdrawn{Index: s.question.prompt.GetIndex(), Outcome: r.outcome}
 	s.tell(&worker.ToBroker{Message: &worker.ToBroker_Withdrawn{Withdrawn: withdrawn}})
-	s.settle(reply{outcome: outcome})
+	s.settle(r)
 }
 
 // refuse makes every further question fail: nobody waits for what is torn down.

@@ -42,16 +42,21 @@ type step struct {
 	call     func() error
 }
 
-func newTransaction(s *session, dir string, log *slog.Logger) *transaction {
+func newTransaction(s *session, c Config) *transaction {
 	start := s.start()
+	log := c.Log.With("session", start.GetSession())
 	t := &transaction{
-		session:      s,
-		dir:          dir,
-		log:          log.With("session", start.GetSession()),
-		service:      start.GetService(),
-		user:         start.GetUser(),
-		options:      start.GetOptions(),
-		conversation: &conversation{session: s, timeout: duration(start.GetOptions().GetTimeoutUsec())},
+		session: s,
+		dir:     c.PAMDir,
+		log:     log,
+		service: start.GetService(),
+		user:    start.GetUser(),
+		options: start.GetOptions(),
+		conversation: &conversation{
+			session: s,
+			timeout: duration(start.GetOptions().GetTimeoutUsec()),
+			supply:  newSupply(c.Credentials, start, log),
+		},
 	}
 	if t.options.GetSilent() {
 		t.silent = pam.Silent

@@ -20,6 +20,8 @@ type Config struct {
 	PAMDir string       // for pam_start_confdir(3); empty for the system's own stacks
 	Pool   *os.File     // this end of the pool's socket pair; nil without a pool
 	Log    *slog.Logger // what it says must never hold a secret
+	// Credentials is the directory of systemd's credentials; empty for none.
+	Credentials string
 	// BrokerTimeout is how long a session that does not linger goes on
 	// without a broker; 0 is for ever.
 	BrokerTimeout time.Duration
@@ -42,7 +44,7 @@ func Work(c Config) error {
 	if !waitForStart(c, s) {
 		return nil
 	}
-	newTransaction(s, c.PAMDir, c.Log).run()
+	newTransaction(s, c).run()
 	return s.waitTold()
 }
 

@@ -49,7 +49,7 @@ func checkToWorker(packet *ToWorker) error {
 			return fmt.Errorf("a prompt is numbered 0")
 		}
 		return nil
-	case *ToWorker_Answer, *ToWorker_Cancel, *ToWorker_Close:
+	case *ToWorker_Answer, *ToWorker_Cancel, *ToWorker_Close, *ToWorker_Mirror:
 		return nil
 	case nil:
 		return checkUnknown(packet)

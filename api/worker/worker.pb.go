@@ -169,7 +169,7 @@ func (Style) EnumDescriptor() ([]byte, []int) {
 	return file_api_worker_worker_proto_rawDescGZIP(), []int{1}
 }
 
-// Outcome is how a prompt ended without an answer.
+// Outcome is how a prompt ended without an answer from the broker.
 type Outcome int32
 
 const (
@@ -177,6 +177,7 @@ const (
 	Outcome_OUTCOME_CANCELLED      Outcome = 1
 	Outcome_OUTCOME_EXPIRED        Outcome = 2
 	Outcome_OUTCOME_SESSION_CLOSED Outcome = 3
+	Outcome_OUTCOME_ANSWERED       Outcome = 4 // by the user, through the user's own ask-password directory
 )
 
 // Enum value maps for Outcome.
@@ -186,12 +187,14 @@ var (
 		1: "OUTCOME_CANCELLED",
 		2: "OUTCOME_EXPIRED",
 		3: "OUTCOME_SESSION_CLOSED",
+		4: "OUTCOME_ANSWERED",
 	}
 	Outcome_value = map[string]int32{
 		"OUTCOME_UNSPECIFIED":    0,
 		"OUTCOME_CANCELLED":      1,
 		"OUTCOME_EXPIRED":        2,
 		"OUTCOME_SESSION_CLOSED": 3,
+		"OUTCOME_ANSWERED":       4,
 	}
 )
 
@@ -466,6 +469,7 @@ type ToWorker struct {
 	//	*ToWorker_Answer
 	//	*ToWorker_Cancel
 	//	*ToWorker_Close
+	//	*ToWorker_Mirror
 	Message       isToWorker_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -553,6 +557,15 @@ func (x *ToWorker) GetClose() *Close {
 	return nil
 }
 
+func (x *ToWorker) GetMirror() *Mirror {
+	if x != nil {
+		if x, ok := x.Message.(*ToWorker_Mirror); ok {
+			return x.Mirror
+		}
+	}
+	return nil
+}
+
 type isToWorker_Message interface {
 	isToWorker_Message()
 }
@@ -577,6 +590,10 @@ type ToWorker_Close struct {
 	Close *Close `protobuf:"bytes,5,opt,name=close,proto3,oneof"`
 }
 
+type ToWorker_Mirror struct {
+	Mirror *Mirror `protobuf:"bytes,6,opt,name=mirror,proto3,oneof"`
+}
+
 func (*ToWorker_Start) isToWorker_Message() {}
 
 func (*ToWorker_Numbered) isToWorker_Message() {}
@@ -586,6 +603,8 @@ func (*ToWorker_Answer) isToWorker_Message() {}
 func (*ToWorker_Cancel) isToWorker_Message() {}
 
 func (*ToWorker_Close) isToWorker_Message() {}
+
+func (*ToWorker_Mirror) isToWorker_Message() {}
 
 // Start turns an idle worker into a session. It comes once.
 type Start struct {
@@ -818,6 +837,62 @@ func (x *Cancel) GetIndex() uint32 {
 	return 0
 }
 
+// Mirror says whether the question with this index, of STYLE_SECRET or
+// STYLE_VISIBLE, is to stand in the ask-password directory of the user it is
+// about, where that user's own agents can answer it. It may come several times.
+// Nothing is sent in reply: a user without such a directory has no such agents.
+type Mirror struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Shown         bool                   `protobuf:"varint,2,opt,name=shown,proto3" json:"shown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mirror) Reset() {
+	*x = Mirror{}
+	mi := &file_api_worker_worker_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mirror) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mirror) ProtoMessage() {}
+
+func (x *Mirror) ProtoReflect() protoreflect.Message {
+	mi := &file_api_worker_worker_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
+func (*Mirror) Descriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Mirror) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Mirror) GetShown() bool {
+	if x != nil {
+		return x.Shown
+	}
+	return false
+}
+
 // Close ends the session, whatever its phase.
 type Close struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -827,7 +902,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -839,7 +914,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -852,7 +927,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
 }
 
 // One packet from a worker to the broker.
@@ -877,7 +952,7 @@ type ToBroker struct {
 
 func (x *ToBroker) Reset() {
 	*x = ToBroker{}
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +964,7 @@ func (x *ToBroker) String() string {
 func (*ToBroker) ProtoMessage() {}
 
 func (x *ToBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +977,7 @@ func (x *ToBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToBroker.ProtoReflect.Descriptor instead.
 func (*ToBroker) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ToBroker) GetMessage() isToBroker_Message {
@@ -1077,7 +1152,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1089,7 +1164,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1102,7 +1177,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Hello) GetVersion() uint32 {
@@ -1135,7 +1210,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1222,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1235,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Session) GetStart() *Start {
@@ -1224,7 +1299,7 @@ type Entering struct {
 
 func (x *Entering) Reset() {
 	*x = Entering{}
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1311,7 @@ func (x *Entering) String() string {
 func (*Entering) ProtoMessage() {}
 
 func (x *Entering) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1324,7 @@ func (x *Entering) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entering.ProtoReflect.Descriptor instead.
 func (*Entering) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Entering) GetPhase() Phase {
@@ -1276,7 +1351,7 @@ type Resolved struct {
 
 func (x *Resolved) Reset() {
 	*x = Resolved{}
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1363,7 @@ func (x *Resolved) String() string {
 func (*Resolved) ProtoMessage() {}
 
 func (x *Resolved) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1376,7 @@ func (x *Resolved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resolved.ProtoReflect.Descriptor instead.
 func (*Resolved) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Resolved) GetUid() uint32 {
@@ -1323,7 +1398,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1410,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1423,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Message) GetStyle() Style {
@@ -1374,7 +1449,7 @@ type Prompt struct {
 	Text          []byte                 `protobuf:"bytes,4,opt,name=text,proto3" json:"text,omitempty"`
 	Binary        []byte                 `protobuf:"bytes,5,opt,name=binary,proto3" json:"binary,omitempty"`     // STYLE_BINARY: the whole packet of the module, header included
 	Choices       []string               `protobuf:"bytes,6,rep,name=choices,proto3" json:"choices,omitempty"`   // STYLE_CHOICE
-	Messages      []*Message             `protobuf:"bytes,7,rep,name=messages,proto3" json:"messages,omitempty"` // said since the last question
+	Messages      []*Message             `protobuf:"bytes,7,rep,name=messages,proto3" json:"messages,omitempty"` // said since the last question that was put to people
 	Phase         Phase                  `protobuf:"varint,8,opt,name=phase,proto3,enum=pamprompt.worker.v1.Phase" json:"phase,omitempty"`
 	Attempt       uint32                 `protobuf:"varint,9,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	ExpiresUsec   uint64                 `protobuf:"varint,10,opt,name=expires_usec,json=expiresUsec,proto3" json:"expires_usec,omitempty"` // CLOCK_MONOTONIC; 0 = never
@@ -1384,7 +1459,7 @@ type Prompt struct {
 
 func (x *Prompt) Reset() {
 	*x = Prompt{}
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1471,7 @@ func (x *Prompt) String() string {
 func (*Prompt) ProtoMessage() {}
 
 func (x *Prompt) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1484,7 @@ func (x *Prompt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prompt.ProtoReflect.Descriptor instead.
 func (*Prompt) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Prompt) GetIndex() uint32 {
@@ -1495,7 +1570,7 @@ type Taken struct {
 
 func (x *Taken) Reset() {
 	*x = Taken{}
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1582,7 @@ func (x *Taken) String() string {
 func (*Taken) ProtoMessage() {}
 
 func (x *Taken) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1595,7 @@ func (x *Taken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taken.ProtoReflect.Descriptor instead.
 func (*Taken) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Taken) GetIndex() uint32 {
@@ -1544,7 +1619,7 @@ func (x *Taken) GetText() string {
 	return ""
 }
 
-// Withdrawn says that a prompt ended without an answer.
+// Withdrawn says that a prompt ended without an answer from the broker.
 type Withdrawn struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -1555,7 +1630,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1642,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1655,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Withdrawn) GetIndex() uint32 {
@@ -1608,7 +1683,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1695,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1708,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Opened) GetEnvironment() [][]byte {
@@ -1662,7 +1737,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1674,7 +1749,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1687,7 +1762,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Closed) GetPamResult() int32 {
@@ -1717,7 +1792,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1804,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1817,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Failed) GetError() string {
@@ -1800,13 +1875,14 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x05agent\x18\v \x01(\bR\x05agent\x12\x16\n" +
 	"\x06silent\x18\f \x01(\bR\x06silent\x12\x16\n" +
 	"\x06locale\x18\r \x01(\tR\x06locale\x12!\n" +
-	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\xa8\x02\n" +
+	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\xdf\x02\n" +
 	"\bToWorker\x122\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.StartH\x00R\x05start\x12;\n" +
 	"\bnumbered\x18\x02 \x01(\v2\x1d.pamprompt.worker.v1.NumberedH\x00R\bnumbered\x125\n" +
 	"\x06answer\x18\x03 \x01(\v2\x1b.pamprompt.worker.v1.AnswerH\x00R\x06answer\x125\n" +
 	"\x06cancel\x18\x04 \x01(\v2\x1b.pamprompt.worker.v1.CancelH\x00R\x06cancel\x122\n" +
-	"\x05close\x18\x05 \x01(\v2\x1a.pamprompt.worker.v1.CloseH\x00R\x05closeB\t\n" +
+	"\x05close\x18\x05 \x01(\v2\x1a.pamprompt.worker.v1.CloseH\x00R\x05close\x125\n" +
+	"\x06mirror\x18\x06 \x01(\v2\x1b.pamprompt.worker.v1.MirrorH\x00R\x06mirrorB\t\n" +
 	"\amessage\"\xe7\x01\n" +
 	"\x05Start\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
@@ -1821,7 +1897,10 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06Answer\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\"\x1e\n" +
 	"\x06Cancel\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\rR\x05index\"\a\n" +
+	"\x05index\x18\x01 \x01(\rR\x05index\"4\n" +
+	"\x06Mirror\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\rR\x05index\x12\x14\n" +
+	"\x05shown\x18\x02 \x01(\bR\x05shown\"\a\n" +
 	"\x05Close\"\xc7\x04\n" +
 	"\bToBroker\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.HelloH\x00R\x05hello\x12;\n" +
@@ -1910,12 +1989,13 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\n" +
 	"STYLE_INFO\x10\x04\x12\x10\n" +
 	"\fSTYLE_CHOICE\x10\x05\x12\x10\n" +
-	"\fSTYLE_BINARY\x10\a*j\n" +
+	"\fSTYLE_BINARY\x10\a*\x80\x01\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11OUTCOME_CANCELLED\x10\x01\x12\x13\n" +
 	"\x0fOUTCOME_EXPIRED\x10\x02\x12\x1a\n" +
-	"\x16OUTCOME_SESSION_CLOSED\x10\x03B+Z)github.com/pamprompt/pamprompt/api/workerb\x06proto3"
+	"\x16OUTCOME_SESSION_CLOSED\x10\x03\x12\x14\n" +
+	"\x10OUTCOME_ANSWERED\x10\x04B+Z)github.com/pamprompt/pamprompt/api/workerb\x06proto3"
 
 var (
 	file_api_worker_worker_proto_rawDescOnce sync.Once
@@ -1930,7 +2010,7 @@ func file_api_worker_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_api_worker_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_api_worker_worker_proto_goTypes = []any{
 	(Phase)(0),        // 0: pamprompt.worker.v1.Phase
 	(Style)(0),        // 1: pamprompt.worker.v1.Style
@@ -1942,19 +2022,20 @@ var file_api_worker_worker_proto_goTypes = []any{
 	(*Numbered)(nil),  // 7: pamprompt.worker.v1.Numbered
 	(*Answer)(nil),    // 8: pamprompt.worker.v1.Answer
 	(*Cancel)(nil),    // 9: pamprompt.worker.v1.Cancel
-	(*Close)(nil),     // 10: pamprompt.worker.v1.Close
-	(*ToBroker)(nil),  // 11: pamprompt.worker.v1.ToBroker
-	(*Hello)(nil),     // 12: pamprompt.worker.v1.Hello
-	(*Session)(nil),   // 13: pamprompt.worker.v1.Session
-	(*Entering)(nil),  // 14: pamprompt.worker.v1.Entering
-	(*Resolved)(nil),  // 15: pamprompt.worker.v1.Resolved
-	(*Message)(nil),   // 16: pamprompt.worker.v1.Message
-	(*Prompt)(nil),    // 17: pamprompt.worker.v1.Prompt
-	(*Taken)(nil),     // 18: pamprompt.worker.v1.Taken
-	(*Withdrawn)(nil), // 19: pamprompt.worker.v1.Withdrawn
-	(*Opened)(nil),    // 20: pamprompt.worker.v1.Opened
-	(*Closed)(nil),    // 21: pamprompt.worker.v1.Closed
-	(*Failed)(nil),    // 22: pamprompt.worker.v1.Failed
+	(*Mirror)(nil),    // 10: pamprompt.worker.v1.Mirror
+	(*Close)(nil),     // 11: pamprompt.worker.v1.Close
+	(*ToBroker)(nil),  // 12: pamprompt.worker.v1.ToBroker
+	(*Hello)(nil),     // 13: pamprompt.worker.v1.Hello
+	(*Session)(nil),   // 14: pamprompt.worker.v1.Session
+	(*Entering)(nil),  // 15: pamprompt.worker.v1.Entering
+	(*Resolved)(nil),  // 16: pamprompt.worker.v1.Resolved
+	(*Message)(nil),   // 17: pamprompt.worker.v1.Message
+	(*Prompt)(nil),    // 18: pamprompt.worker.v1.Prompt
+	(*Taken)(nil),     // 19: pamprompt.worker.v1.Taken
+	(*Withdrawn)(nil), // 20: pamprompt.worker.v1.Withdrawn
+	(*Opened)(nil),    // 21: pamprompt.worker.v1.Opened
+	(*Closed)(nil),    // 22: pamprompt.worker.v1.Closed
+	(*Failed)(nil),    // 23: pamprompt.worker.v1.Failed
 }
 var file_api_worker_worker_proto_depIdxs = []int32{
 	0,  // 0: pamprompt.worker.v1.Options.phases:type_name -> pamprompt.worker.v1.Phase
@@ -1962,39 +2043,40 @@ var file_api_worker_worker_proto_depIdxs = []int32{
 	7,  // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
 	8,  // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
 	9,  // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
-	10, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
-	4,  // 6: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
-	3,  // 7: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
-	12, // 8: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
-	14, // 9: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
-	15, // 10: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
-	17, // 11: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
-	18, // 12: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
-	19, // 13: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
-	16, // 14: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
-	20, // 15: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
-	21, // 16: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
-	22, // 17: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
-	13, // 18: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
-	6,  // 19: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
-	0,  // 20: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
-	15, // 21: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
-	17, // 22: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
-	20, // 23: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
-	21, // 24: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
-	22, // 25: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
-	0,  // 26: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
-	1,  // 27: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
-	1,  // 28: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
-	16, // 29: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
-	0,  // 30: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
-	2,  // 31: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
-	0,  // 32: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	11, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
+	10, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
+	4,  // 7: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
+	3,  // 8: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
+	13, // 9: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
+	15, // 10: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
+	16, // 11: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
+	18, // 12: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
+	19, // 13: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
+	20, // 14: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
+	17, // 15: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
+	21, // 16: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
+	22, // 17: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
+	23, // 18: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
+	14, // 19: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
+	6,  // 20: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
+	0,  // 21: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
+	16, // 22: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
+	18, // 23: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
+	21, // 24: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
+	22, // 25: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
+	23, // 26: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
+	0,  // 27: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
+	1,  // 28: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
+	1,  // 29: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
+	17, // 30: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
+	0,  // 31: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
+	2,  // 32: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
+	0,  // 33: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_api_worker_worker_proto_init() }
@@ -2008,8 +2090,9 @@ func file_api_worker_worker_proto_init() {
 		(*ToWorker_Answer)(nil),
 		(*ToWorker_Cancel)(nil),
 		(*ToWorker_Close)(nil),
+		(*ToWorker_Mirror)(nil),
 	}
-	file_api_worker_worker_proto_msgTypes[8].OneofWrappers = []any{
+	file_api_worker_worker_proto_msgTypes[9].OneofWrappers = []any{
 		(*ToBroker_Hello)(nil),
 		(*ToBroker_Entering)(nil),
 		(*ToBroker_Resolved)(nil),
@@ -2027,7 +2110,7 @@ func file_api_worker_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_worker_worker_proto_rawDesc), len(file_api_worker_worker_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -28,6 +28,10 @@ import (
 // The main goroutine stays on the main thread, which PAM needs.
 func init() { runtime.LockOSThread() }
 
+// credentials is the variable by which systemd tells a service where its
+// credentials are. The pool passes it on; modules do not see it.
+const credentials = "CREDENTIALS_DIRECTORY"
+
 const usage = `usage: pamprompt-worker --pool --socket PATH [--pam-dir DIR] [--size N]
        pamprompt-worker --idle --socket PATH [--pam-dir DIR]
 
@@ -75,11 +79,12 @@ func run(f *flags, log *slog.Logger) error {
 	if f.pool {
 		return runPool(f, log)
 	}
-	pool := poolSocket()
-	if err := harden(); err != nil {
+	config := conv.Config{Socket: f.socket, PAMDir: f.pamDir, Pool: poolSocket(), Log: log,
+		BrokerTimeout: f.brokerTimeout, Credentials: os.Getenv(credentials)}
+	if err := harden(); err != nil { // empties the environment
 		return err
 	}
-	return conv.Work(conv.Config{Socket: f.socket, PAMDir: f.pamDir, Pool: pool, Log: log, BrokerTimeout: f.brokerTimeout})
+	return conv.Work(config)
 }
 
 func parse(args []string) (*flags, error) {

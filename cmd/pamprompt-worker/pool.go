@@ -175,7 +175,7 @@ func (p *pool) start() error {
 		return err
 	}
 	cmd := exec.Command(p.executable, p.args...)
-	cmd.Env = []string{}
+	cmd.Env = environment()
 	cmd.Dir = "/"
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{theirs}
@@ -192,6 +192,14 @@ func (p *pool) start() error {
 	p.idle[c] = true
 	go p.watch(c)
 	return nil
+}
+
+// environment is all that a worker needs of ours.
+func environment() []string {
+	if dir, ok := os.LookupEnv(credentials); ok {
+		return []string{credentials + "=" + dir}
+	}
+	return []string{} // nil would be all of it
 }
 
 // watch passes on what a child says and how it ends.

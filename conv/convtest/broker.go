@@ -160,6 +160,12 @@ func (p *Peer) Cancel(index uint32) {
 	p.Send(&worker.ToWorker{Message: &worker.ToWorker_Cancel{Cancel: &worker.Cancel{Index: index}}})
 }
 
+// Mirror shows or hides the copy of a prompt for the user's own agents.
+func (p *Peer) Mirror(index uint32, shown bool) {
+	p.t.Helper()
+	p.Send(&worker.ToWorker{Message: &worker.ToWorker_Mirror{Mirror: &worker.Mirror{Index: index, Shown: shown}}})
+}
+
 // Close ends the session.
 func (p *Peer) Close() {
 	p.t.Helper()

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -26,13 +27,18 @@ type Process struct {
 
 // buffer is what a process writes to standard error.
 type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu   sync.Mutex
+	b    bytes.Buffer
+	more chan struct{} // holds one: something was written
 }
 
 func (b *buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	select {
+	case b.more <- struct{}{}:
+	default:
+	}
 	return b.b.Write(p)
 }
 
@@ -46,12 +52,25 @@ func (b *buffer) String() string {
 // with these files from descriptor 3 on. It is killed when the test ends.
 func Run(t testing.TB, files []*os.File, args ...string) *Process {
 	t.Helper()
+	return start(t, &syscall.SysProcAttr{Setsid: true}, files, args...)
+}
+
+// RunAs is Run as another user, which only root can do.
+func RunAs(t testing.TB, uid uint32, args ...string) *Process {
+	t.Helper()
+	attr := &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return start(t, attr, nil, args...)
+}
+
+func start(t testing.TB, attr *syscall.SysProcAttr, files []*os.File, args ...string) *Process {
+	t.Helper()
 	p := &Process{t: t, cmd: exec.Command(os.Args[0], args...), done: make(chan struct{})}
+	p.log.more = make(chan struct{}, 1)
 	p.cmd.Stderr = &p.log
 	// The race detector lets a process sleep for a second when it ends.
 	p.cmd.Env = append(p.cmd.Environ(), "GORACE=atexit_sleep_ms=0")
 	p.cmd.ExtraFiles = files
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	p.cmd.SysProcAttr = attr
 	// A process of a module may keep standard error open after the worker.
 	p.cmd.WaitDelay = time.Second
 	if err := p.cmd.Start(); err != nil {
@@ -94,6 +113,18 @@ func (p *Process) Signal(s os.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(s); err != nil {
 		p.t.Fatal(err)
+	}
+}
+
+// Says waits until the process has written a text to standard error.
+func (p *Process) Says(text string) {
+	p.t.Helper()
+	for late := time.After(patience); !strings.Contains(p.Log(), text); {
+		select {
+		case <-p.log.more:
+		case <-late:
+			p.t.Fatalf("process %d does not say %q", p.Pid, text)
+		}
 	}
 }
 
