@@ -39,21 +39,35 @@ const (
 	OutcomeSessionClosed = "session-closed"
 )
 
+// Sources of a prompt, in its details.
+const (
+	SourcePAM         = "pam"          // a session's PAM module
+	SourceAskPassword = "ask-password" // another program, through systemd's ask-password directory
+)
+
+// Values of OptionAskPassword.
+const (
+	AskPasswordYes      = "yes"      // the default
+	AskPasswordNo       = "no"       // only agents on D-Bus
+	AskPasswordFallback = "fallback" // while no agent on D-Bus may answer
+)
+
 // Options of OpenSession.
 const (
-	OptionTTY         = "tty"         // s: PAM_TTY
-	OptionRhost       = "rhost"       // s: PAM_RHOST
-	OptionRuser       = "ruser"       // s: PAM_RUSER
-	OptionXDisplay    = "xdisplay"    // s: PAM_XDISPLAY
-	OptionEnvironment = "environment" // as: NAME=value, for the PAM environment
-	OptionPhases      = "phases"      // as: any of authenticate, account, credentials, session
-	OptionReason      = "reason"      // s: shown to whoever answers, as the caller's words
-	OptionTimeout     = "timeout"     // t: microseconds that a prompt waits; 0 = for ever
-	OptionAttempts    = "attempts"    // u: how often to authenticate after PAM_AUTH_ERR
-	OptionLinger      = "linger"      // b: outlives the connection that opened it
-	OptionAgent       = "agent"       // b: the caller gets this session's Prompt signals
-	OptionSilent      = "silent"      // b: PAM_SILENT
-	OptionLocale      = "locale"      // s: the language of the modules
+	OptionTTY         = "tty"          // s: PAM_TTY
+	OptionRhost       = "rhost"        // s: PAM_RHOST
+	OptionRuser       = "ruser"        // s: PAM_RUSER
+	OptionXDisplay    = "xdisplay"     // s: PAM_XDISPLAY
+	OptionEnvironment = "environment"  // as: NAME=value, for the PAM environment
+	OptionPhases      = "phases"       // as: any of authenticate, account, credentials, session
+	OptionReason      = "reason"       // s: shown to whoever answers, as the caller's words
+	OptionTimeout     = "timeout"      // t: microseconds that a prompt waits; 0 = for ever
+	OptionAttempts    = "attempts"     // u: how often to authenticate after PAM_AUTH_ERR
+	OptionLinger      = "linger"       // b: outlives the connection that opened it
+	OptionAgent       = "agent"        // b: the caller gets this session's Prompt signals
+	OptionSilent      = "silent"       // b: PAM_SILENT
+	OptionLocale      = "locale"       // s: the language of the modules
+	OptionAskPassword = "ask-password" // s: whether systemd's password agents are asked too
 )
 
 // Limits of the contract. Sizes are in bytes.

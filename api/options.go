@@ -27,6 +27,7 @@ type Options struct {
 	Agent       bool          // the Client's watchers are told of this session's prompts
 	Silent      bool          // PAM_SILENT
 	Locale      string        // the language of the modules
+	AskPassword string        // AskPasswordYes, AskPasswordNo or AskPasswordFallback
 }
 
 // variants are the options as OpenSession takes them.
@@ -37,7 +38,7 @@ func (o Options) variants() (map[string]dbus.Variant, error) {
 	set := map[string]dbus.Variant{}
 	for name, value := range map[string]string{
 		OptionTTY: o.TTY, OptionRhost: o.Rhost, OptionRuser: o.Ruser, OptionXDisplay: o.XDisplay,
-		OptionReason: o.Reason, OptionLocale: o.Locale,
+		OptionReason: o.Reason, OptionLocale: o.Locale, OptionAskPassword: o.AskPassword,
 	} {
 		if value != "" {
 			set[name] = dbus.MakeVariant(value)

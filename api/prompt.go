@@ -23,7 +23,7 @@ type Text struct {
 type Prompt struct {
 	ID        uint64          `json:"prompt"`
 	Session   uint64          `json:"session,omitempty"`
-	Path      dbus.ObjectPath `json:"path"` // of the session
+	Path      dbus.ObjectPath `json:"path"` // of the session; "/" for a question of no session
 	Style     string          `json:"style"`
 	Message   string          `json:"message"`
 	Service   string          `json:"service,omitempty"`
@@ -40,8 +40,9 @@ type Prompt struct {
 	Phase     string          `json:"phase,omitempty"`
 	Index     uint32          `json:"index"` // how many questions came before
 	Choices   []string        `json:"choices,omitempty"`
-	Source    string          `json:"source,omitempty"`
-	Binary    []byte          `json:"binary,omitempty"` // StyleBinary: the module's packet
+	Source    string          `json:"source,omitempty"`     // SourcePAM or SourceAskPassword
+	RequestID string          `json:"request-id,omitempty"` // SourceAskPassword: what it is about, such as "cryptsetup:/dev/sda3"
+	Binary    []byte          `json:"binary,omitempty"`     // StyleBinary: the module's packet
 }
 
 func newPrompt(id uint64, path dbus.ObjectPath, style, message string, d map[string]dbus.Variant) Prompt {
@@ -52,7 +53,7 @@ func newPrompt(id uint64, path dbus.ObjectPath, style, message string, d map[str
 		OwnerUnit: value[string](d, "owner-unit"), OwnerComm: value[string](d, "owner-comm"),
 		Attempt: value[uint32](d, "attempt"), Expires: value[uint64](d, "expires"), Reason: value[string](d, "reason"),
 		Phase: value[string](d, "phase"), Index: value[uint32](d, "index"), Choices: value[[]string](d, "choices"),
-		Source: value[string](d, "source"),
+		Source: value[string](d, "source"), RequestID: value[string](d, "request-id"),
 	}
 	p.Messages = value[[]Text](d, "messages")
 	p.Binary, _ = base64.StdEncoding.DecodeString(value[string](d, "binary"))

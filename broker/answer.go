@@ -27,7 +27,7 @@ func (b *Broker) pending(p *bus.Peer, number uint64) (*prompt, error) {
 	gone, known := b.answered.find(number)
 	object := gone.object
 	if q != nil {
-		object = q.session.object()
+		object = q.asker.object()
 	}
 	switch {
 	case !policy.Decide(b.caller(p), policy.Answer, object):
@@ -83,9 +83,14 @@ func (b *Broker) claim(p *bus.Peer, number uint64, c claim, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	packet := &worker.ToWorker{Message: &worker.ToWorker_Answer{Answer: &worker.Answer{Index: q.index}}}
-	if err := q.session.worker.Send(packet, int(f.Fd())); errors.Is(err, worker.ErrBusy) {
-		return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf("the answer to prompt %d did not reach its worker: %v", number, err)}
+	return q.asker.answer(q, c, f)
+}
+
+// answer brings an answer to the session's worker.
+func (s *session) answer(q *prompt, c claim, f *os.File) error {
+	packet := &worker.ToWorker{Message: &worker.ToWorker_Answer{Answer: &worker.Answer{Index: s.question.GetIndex()}}}
+	if err := s.worker.Send(packet, int(f.Fd())); errors.Is(err, worker.ErrBusy) {
+		return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf("the answer to prompt %d did not reach its worker: %v", q.number, err)}
 	}
 	// Any other error means that the worker has ended. What it said last, the
 	// end of this prompt included, is on its way and is the verdict.
@@ -93,7 +98,19 @@ func (b *Broker) claim(p *bus.Peer, number uint64, c claim, f *os.File) error {
 	return nil
 }
 
-// cancel has the worker give the question up. It returns when it was told;
+// cancel has the worker give the question up.
+func (s *session) cancel(*prompt) {
+	s.send(&worker.ToWorker{Message: &worker.ToWorker_Cancel{Cancel: &worker.Cancel{Index: s.question.GetIndex()}}})
+}
+
+// ended is the end of the session's prompt.
+func (s *session) ended(*prompt) {
+	s.prompt = nil
+	s.userFile = false // the worker has taken it away by itself
+	s.notify()
+}
+
+// cancel has whoever asked give the question up. It returns when it was told;
 // PromptClosed says when it has.
 func (b *Broker) cancel(p *bus.Peer, number uint64) error {
 	return b.look(func() error {
@@ -101,7 +118,7 @@ func (b *Broker) cancel(p *bus.Peer, number uint64) error {
 		if err != nil {
 			return err
 		}
-		q.session.send(&worker.ToWorker{Message: &worker.ToWorker_Cancel{Cancel: &worker.Cancel{Index: q.index}}})
+		q.asker.cancel(q)
 		return nil
 	})
 }

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/broker/askpassword"
 	"github.com/pamprompt/pamprompt/broker/bus"
+	"github.com/pamprompt/pamprompt/broker/plymouth"
 	"github.com/pamprompt/pamprompt/broker/workers"
 	"github.com/pamprompt/pamprompt/policy"
 )
@@ -25,10 +27,25 @@ type Config struct {
 	Version      string
 	CloseTimeout time.Duration // how long PAM may take to unwind; at least a second
 	Ready        func()        // called once when the name is taken and calls are served
+	// AskPassword is the directory where systemd's password agents look for
+	// questions; empty for none. With it, the boot splash is told too.
+	AskPassword string
+	UserFiles   UserFiles
 	// Alone says that the bus is the broker's own: nobody could come back to a
 	// session after Run, so it closes them all.
 	Alone bool
 }
+
+// UserFiles says whether prompts about a user also go to the user's own
+// ask-password directory, for agents of that user.
+type UserFiles string
+
+// The values of UserFiles.
+const (
+	UserFilesAuto UserFiles = "auto" // when a systemd runs that has such agents
+	UserFilesYes  UserFiles = "yes"
+	UserFilesNo   UserFiles = "no"
+)
 
 // ErrBusLost says that the connection to the bus ended.
 var ErrBusLost = errors.New("the connection to the bus was lost")
@@ -39,7 +56,9 @@ type Broker struct {
 	config Config
 	log    *slog.Logger
 	bus    *bus.Conn
-	admin  uint32 // besides root: the uid that we run as
+	admin  uint32               // besides root: the uid that we run as
+	files  *askpassword.Adapter // nil without a directory for them
+	splash *plymouth.Screen     // nil without files
 
 	numbers *numbers
 	pipes   chan struct{} // who reads an answer from a pipe; bounded
@@ -51,32 +70,40 @@ type Broker struct {
 	wakeup  chan struct{}
 
 	// What follows belongs to the owner's goroutine.
-	sessions map[uint64]*session
-	prompts  map[uint64]*prompt
-	answered recent
-	clients  map[string]*client // by unique name
-	usage    map[uint32]*usage  // by uid
-	live     int                // sessions that have not ended
-	ended    []*session         // in the order of their ends
-	agents   map[*client]struct{}
-	shown    counts // as last said in PropertiesChanged
+	sessions  map[uint64]*session
+	prompts   map[uint64]*prompt
+	answered  recent
+	clients   map[string]*client // by unique name
+	usage     map[uint32]*usage  // by uid
+	live      int                // sessions that have not ended
+	ended     []*session         // in the order of their ends
+	agents    map[*client]struct{}
+	shown     counts // as last said in PropertiesChanged
+	inquiries map[*askpassword.Inquiry]*prompt
+	userFiles bool // prompts go to users' own directories too
 }
 
 // New connects to the bus, and serves calls from then on. The name is taken by
 // Run.
 func New(ctx context.Context, config Config) (*Broker, error) {
 	b := &Broker{
-		config:   config,
-		log:      config.Log,
-		admin:    uint32(os.Geteuid()),
-		numbers:  newNumbers(),
-		pipes:    make(chan struct{}, maxPipes),
-		wakeup:   make(chan struct{}, 1),
-		sessions: make(map[uint64]*session),
-		prompts:  make(map[uint64]*prompt),
-		clients:  make(map[string]*client),
-		usage:    make(map[uint32]*usage),
-		agents:   make(map[*client]struct{}),
+		config:    config,
+		log:       config.Log,
+		admin:     uint32(os.Geteuid()),
+		numbers:   newNumbers(),
+		pipes:     make(chan struct{}, maxPipes),
+		wakeup:    make(chan struct{}, 1),
+		sessions:  make(map[uint64]*session),
+		prompts:   make(map[uint64]*prompt),
+		clients:   make(map[string]*client),
+		usage:     make(map[uint32]*usage),
+		agents:    make(map[*client]struct{}),
+		inquiries: make(map[*askpassword.Inquiry]*prompt),
+	}
+	if config.AskPassword != "" {
+		b.files = askpassword.New(config.AskPassword, config.Log, inbox{b})
+		b.splash = plymouth.New(config.Log)
+		b.userFiles = config.UserFiles == UserFilesYes
 	}
 	// Calls need b.bus; none comes before the name is taken, save from
 	// somebody who guesses our unique name, and they wait in the handler.
@@ -111,10 +138,12 @@ func (b *Broker) Run(ctx context.Context) error {
 		defer close(stopped)
 		b.own(stop)
 	}()
-	err := b.serve(ctx)
+	aside, cancel := context.WithCancel(context.Background())
+	err := b.serve(ctx, func() { b.startAside(aside, &wait) })
 	if b.config.Alone {
 		b.closeSessions()
 	}
+	cancel()
 	_ = b.bus.Close()
 	close(stop)
 	<-stopped
@@ -123,12 +152,25 @@ func (b *Broker) Run(ctx context.Context) error {
 	return err
 }
 
+// startAside starts what talks to agents that know no D-Bus.
+func (b *Broker) startAside(ctx context.Context, wait *sync.WaitGroup) {
+	if b.files == nil {
+		return
+	}
+	wait.Go(func() { b.files.Run(ctx) })
+	wait.Go(func() { b.splash.Run(ctx) })
+	if b.config.UserFiles == UserFilesAuto {
+		wait.Go(func() { b.askSystemd(ctx) })
+	}
+}
+
 // serve takes the name when the owner runs, so that whoever sees the name finds
-// somebody at home.
-func (b *Broker) serve(ctx context.Context) error {
+// somebody at home. A broker that does not get the name touches nothing.
+func (b *Broker) serve(ctx context.Context, named func()) error {
 	if err := b.bus.Own(ctx, api.BusName); err != nil {
 		return fmt.Errorf("take the name %s: %w", api.BusName, err)
 	}
+	named()
 	b.log.Info("serving", "name", api.BusName, "version", b.config.Version)
 	b.config.Ready()
 	select {

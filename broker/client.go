@@ -89,6 +89,7 @@ func (b *Broker) left(p *bus.Peer) {
 	for s := range c.sessions {
 		s.orphaned()
 	}
+	b.remirror()
 }
 
 // enlist makes a client an agent and tells it of what is pending.
@@ -109,10 +110,11 @@ func (b *Broker) enlist(p *bus.Peer) error {
 		b.agents[c] = struct{}{}
 	}
 	for _, number := range sortedNumbers(b.prompts) {
-		if q := b.prompts[number]; b.mayAnswer(p, q.session) {
+		if q := b.prompts[number]; b.mayAnswer(p, q.asker) {
 			q.tell(p)
 		}
 	}
+	b.remirror()
 	return nil
 }
 
@@ -124,22 +126,29 @@ func (b *Broker) retire(c *client) {
 	delete(b.agents, c)
 	b.charge(c.peer.UID).agents--
 	b.settle(c.peer.UID)
+	b.remirror()
 }
 
-func (b *Broker) mayAnswer(p *bus.Peer, s *session) bool {
-	return policy.Decide(b.caller(p), policy.Answer, s.object())
+func (b *Broker) mayAnswer(p *bus.Peer, a asker) bool {
+	return policy.Decide(b.caller(p), policy.Answer, a.object())
+}
+
+// agentsFor are the agents that may answer what somebody asks.
+func (b *Broker) agentsFor(a asker) []*bus.Peer {
+	var peers []*bus.Peer
+	for c := range b.agents {
+		if b.mayAnswer(c.peer, a) {
+			peers = append(peers, c.peer)
+		}
+	}
+	return peers
 }
 
 // audience is who is to be told of a session's prompts and messages: the agents
 // that may answer, and the opener if it asked for it.
-func (b *Broker) audience(s *session) []*bus.Peer {
-	var peers []*bus.Peer
-	for c := range b.agents {
-		if b.mayAnswer(c.peer, s) {
-			peers = append(peers, c.peer)
-		}
-	}
-	if s.owner != nil && s.start.GetOptions().GetAgent() && !(b.isAgent(s.owner) && b.mayAnswer(s.owner.peer, s)) {
+func (s *session) audience() []*bus.Peer {
+	peers := s.b.agentsFor(s)
+	if s.owner != nil && s.start.GetOptions().GetAgent() && !(s.b.isAgent(s.owner) && s.b.mayAnswer(s.owner.peer, s)) {
 		peers = append(peers, s.owner.peer)
 	}
 	return peers

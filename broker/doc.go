@@ -2,8 +2,8 @@
 
 // Package broker is the broker: it holds what there is to know about sessions,
 // prompts and agents, in one place and one order, and shows it on D-Bus. It runs
-// no PAM, reads no answer, starts no process and keeps no file; what it knows
-// of a session it was told by that session's worker, and can be told again.
+// no PAM, reads no answer to a module, starts no process and keeps no file; what it
+// knows of a session it was told by that session's worker, and can be told again.
 //
 // In the order of the data:
 //
@@ -20,7 +20,11 @@
 //	session.go    a session: its states, its end
 //	packets.go    what a session's worker says
 //	prompt.go     a prompt: a slot that is taken once
+//	mirror.go     its copy for systemd's password agents, and texts on the boot splash
+//	inbox.go      what other programs ask those agents: prompts without a session
 //	numbers.go    numbers that never come twice in one boot
+//	askpassword/  the ask-password directory, in both directions
+//	plymouth/     the boot splash
 //	workers/      the worker socket and the idle workers
 //
 // Everything from client.go to prompt.go runs in the owner's goroutine; what is

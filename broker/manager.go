@@ -196,7 +196,7 @@ func listPrompts(b *Broker, _ context.Context, t target) ([]any, error) {
 	err := b.look(func() error {
 		for _, number := range sortedNumbers(b.prompts) {
 			q := b.prompts[number]
-			if !b.mayAnswer(t.call.Caller, q.session) {
+			if !b.mayAnswer(t.call.Caller, q.asker) {
 				continue
 			}
 			// What modules say is under nobody's control, and a message that
@@ -205,7 +205,7 @@ func listPrompts(b *Broker, _ context.Context, t target) ([]any, error) {
 				b.log.Warn("not every prompt fits in one list", "prompts", len(b.prompts))
 				break
 			}
-			list = append(list, listedPrompt{q.number, q.session.path(), q.style, q.message, q.details})
+			list = append(list, listedPrompt{q.number, q.asker.path(), q.style, q.message, q.details})
 		}
 		return nil
 	})

@@ -108,6 +108,7 @@ var openOptions = map[string]setter{
 	api.OptionAgent:       flag(func(o *worker.Options, b bool) { o.Agent = b }),
 	api.OptionSilent:      flag(func(o *worker.Options, b bool) { o.Silent = b }),
 	api.OptionLocale:      typed("a string", setLocale),
+	api.OptionAskPassword: typed("a string", setAskPassword),
 	api.OptionEnvironment: typed("an array of strings", setEnvironment),
 	api.OptionPhases:      typed("an array of strings", setPhases),
 	api.OptionTimeout:     typed("a uint64, in microseconds", setTimeout),
@@ -153,6 +154,15 @@ func setLocale(o *worker.Options, s string) error {
 		return fmt.Errorf("is %s, which is no name of a locale: try C.UTF-8", quote(s))
 	}
 	o.Locale = s
+	return nil
+}
+
+func setAskPassword(o *worker.Options, s string) error {
+	words := []string{api.AskPasswordYes, api.AskPasswordNo, api.AskPasswordFallback}
+	if !slices.Contains(words, s) {
+		return fmt.Errorf("is %s, which is none of %s", quote(s), strings.Join(words, ", "))
+	}
+	o.AskPassword = s
 	return nil
 }
 

@@ -21,7 +21,7 @@ func TestOptionsOfOpenSession(t *testing.T) {
 	got, err := parseOptions(variants(map[string]any{
 		"tty": "/dev/tty1", "rhost": "host", "ruser": "anna", "xdisplay": ":0", "reason": "to unlock her home",
 		"environment": []string{"A=1", "B="}, "phases": []string{"session", "authenticate"}, "timeout": uint64(5_000_000),
-		"attempts": uint32(3), "linger": true, "agent": true, "silent": true, "locale": "de_DE.UTF-8",
+		"attempts": uint32(3), "linger": true, "agent": true, "silent": true, "locale": "de_DE.UTF-8", "ask-password": "fallback",
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -30,6 +30,7 @@ func TestOptionsOfOpenSession(t *testing.T) {
 		Tty: "/dev/tty1", Rhost: "host", Ruser: "anna", Xdisplay: ":0", Reason: "to unlock her home",
 		Environment: []string{"A=1", "B="}, Phases: []worker.Phase{worker.Phase_PHASE_AUTHENTICATE, worker.Phase_PHASE_SESSION},
 		TimeoutUsec: 5_000_000, Attempts: 3, Linger: true, Agent: true, Silent: true, Locale: "de_DE.UTF-8",
+		AskPassword: "fallback",
 	}
 	if !proto.Equal(got, want) {
 		t.Error("the options are not what was given")
@@ -47,13 +48,15 @@ func TestBadOptionsAreNamed(t *testing.T) {
 		code   api.Code
 		says   string
 	}{
-		{"an unknown option", "colour", "red", api.UnknownOption, `"colour"; it has agent, attempts`},
+		{"an unknown option", "colour", "red", api.UnknownOption, `"colour"; it has agent, ask-password, attempts`},
 		{"an option of another issue", "command", []string{"true"}, api.UnknownOption, `"command"`},
 		{"an option with a long name", strings.Repeat("x", 70000), "", api.UnknownOption, "..."},
 		{"a number for a string", "tty", uint32(1), api.InvalidArgument, `option tty is a string, not of type "u"`},
 		{"a string for a number", "attempts", "3", api.InvalidArgument, `not of type "s"`},
 		{"an int32 for a uint32", "attempts", int32(3), api.InvalidArgument, `not of type "i"`},
 		{"a string for a list", "phases", "session", api.InvalidArgument, `not of type "s"`},
+		{"a word for ask-password that is none", "ask-password", "maybe", api.InvalidArgument, `option ask-password is "maybe", which is none of yes, no, fallback`},
+		{"a boolean for ask-password", "ask-password", true, api.InvalidArgument, `not of type "b"`},
 		{"no attempts", "attempts", uint32(0), api.InvalidArgument, "is 0, which is not 1 to 16"},
 		{"too many attempts", "attempts", uint32(17), api.InvalidArgument, "is 17"},
 		{"a timeout of centuries", "timeout", ^uint64(0), api.InvalidArgument, "over a year"},

@@ -56,6 +56,7 @@ func (s *session) handle(m *worker.ToBroker, number uint64) error {
 		return s.entering(m.Entering)
 	case *worker.ToBroker_Resolved:
 		s.resolved, s.uid = true, m.Resolved.GetUid()
+		s.mirror()
 	case *worker.ToBroker_Prompt:
 		if s.prompt != nil {
 			return errors.New("it asked while a question was open")
@@ -115,7 +116,7 @@ func (s *session) send(m *worker.ToWorker) {
 // taken is what the worker says of an answer.
 func (s *session) taken(t *worker.Taken) error {
 	q := s.prompt
-	if q == nil || q.index != t.GetIndex() || q.claim == nil {
+	if q == nil || s.question.GetIndex() != t.GetIndex() || q.claim == nil {
 		return nil // the question ended while the answer was on its way
 	}
 	if t.GetError() == "" {
@@ -127,13 +128,15 @@ func (s *session) taken(t *worker.Taken) error {
 		return fmt.Errorf("it refused an answer with an error of no name")
 	}
 	q.release(&api.Error{Code: api.Code(t.GetError()), Text: clean([]byte(t.GetText()))})
+	q.mirror.again()
+	s.mirror()
 	s.notify() // it waits again
 	return nil
 }
 
 func (s *session) withdrawn(w *worker.Withdrawn) error {
 	q := s.prompt
-	if q == nil || q.index != w.GetIndex() {
+	if q == nil || s.question.GetIndex() != w.GetIndex() {
 		return errors.New("it withdrew a question that was not open")
 	}
 	switch w.GetOutcome() {
@@ -141,6 +144,8 @@ func (s *session) withdrawn(w *worker.Withdrawn) error {
 		q.end(api.OutcomeCancelled)
 	case worker.Outcome_OUTCOME_EXPIRED:
 		q.end(api.OutcomeExpired)
+	case worker.Outcome_OUTCOME_ANSWERED:
+		q.end(api.OutcomeAnswered)
 	default:
 		q.end(api.OutcomeSessionClosed)
 	}
@@ -149,7 +154,8 @@ func (s *session) withdrawn(w *worker.Withdrawn) error {
 
 // tell passes on a text that wants no answer.
 func (s *session) tell(m *worker.Message) {
-	for _, p := range s.b.audience(s) {
+	s.notice(m)
+	for _, p := range s.audience() {
 		s.b.bus.Send(bus.Signal{
 			Dest: p.Name, Path: api.RootPath, Name: api.ManagerInterface + ".Message",
 			Values: []any{s.path(), styleName(m.GetStyle()), clean(m.GetText())},

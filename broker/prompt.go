@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
@@ -14,20 +15,41 @@ import (
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/worker"
 	"github.com/pamprompt/pamprompt/broker/bus"
+	"github.com/pamprompt/pamprompt/policy"
 )
 
 // prompt is a question that waits for its answer: a slot that one answer takes.
 // Whether the answer is good the worker says; until then the slot is held by
 // a claim, and free again if it was not.
 type prompt struct {
+	b       *Broker
 	number  uint64
-	session *session
-	index   uint32
+	asker   asker
 	style   string
 	message string
 	details map[string]dbus.Variant
 	claim   claim                // the answer that is on its way to the worker; nil while the slot is free
 	told    map[string]*bus.Peer // whom to tell of the end, by unique name
+	mirror  mirror               // for agents that know no D-Bus
+}
+
+// asker is who put a question: a session, whose worker waits, or another
+// program, by a request in the ask-password directory. Its methods run in the
+// owner.
+type asker interface {
+	// object is what policy is told of it.
+	object() policy.Object
+	// path is the object on the bus; "/" when it has none.
+	path() dbus.ObjectPath
+	// audience is who is to be told of the question.
+	audience() []*bus.Peer
+	// answer passes an answer on. What becomes of it is said on c, by now or
+	// later; an error means that the answer did not leave. f stays the caller's.
+	answer(q *prompt, c claim, f *os.File) error
+	// cancel gives the question up. That it is given up is seen by its end.
+	cancel(q *prompt)
+	// ended is called at the end of the question.
+	ended(q *prompt)
 }
 
 // claim is where whoever answered waits for what the worker says of it; it
@@ -36,21 +58,27 @@ type claim chan error
 
 // ask makes a prompt of what a worker said, and tells everybody.
 func (s *session) ask(p *worker.Prompt, number uint64) {
-	q := &prompt{
+	s.question = p
+	s.prompt = s.b.newPrompt(&prompt{
 		number:  number,
-		session: s,
-		index:   p.GetIndex(),
+		asker:   s,
 		style:   styleName(p.GetStyle()),
 		message: clean(p.GetText()),
 		details: s.details(p),
-		told:    make(map[string]*bus.Peer),
-	}
-	s.prompt = q
-	s.b.prompts[number] = q
-	for _, peer := range s.b.audience(s) {
+	})
+	s.hideNotice() // the question says it too
+	s.mirror()
+	s.notify()
+}
+
+// newPrompt adds a prompt to those that wait, and tells everybody.
+func (b *Broker) newPrompt(q *prompt) *prompt {
+	q.b, q.told = b, make(map[string]*bus.Peer)
+	b.prompts[q.number] = q
+	for _, peer := range q.asker.audience() {
 		q.tell(peer)
 	}
-	s.notify()
+	return q
 }
 
 // details are the circumstances of a question. Absent is what is not known.
@@ -63,7 +91,7 @@ func (s *session) details(p *worker.Prompt) map[string]dbus.Variant {
 		"attempt":   max(p.GetAttempt(), 1),
 		"phase":     p.GetPhase().Word(),
 		"index":     p.GetIndex(),
-		"source":    "pam",
+		"source":    api.SourcePAM,
 	}
 	if s.resolved {
 		d["uid"] = s.uid
@@ -126,19 +154,19 @@ func texts(messages []*worker.Message) saids {
 
 func (q *prompt) tell(p *bus.Peer) {
 	q.told[p.Name] = p
-	q.session.b.bus.Send(bus.Signal{
+	q.b.bus.Send(bus.Signal{
 		Dest: p.Name, Path: api.RootPath, Name: api.ManagerInterface + ".Prompt",
-		Values: []any{q.number, q.session.path(), q.style, q.message, q.details},
+		Values: []any{q.number, q.asker.path(), q.style, q.message, q.details},
 	})
 }
 
 // end withdraws the prompt from everybody who was told of it. An answer that is
 // on its way learns what became of it.
 func (q *prompt) end(outcome string) {
-	b := q.session.b
-	q.session.prompt = nil
+	b := q.b
+	q.mirror.close() // first, so that whoever hears of the end finds no file
 	delete(b.prompts, q.number)
-	b.answered.add(past{q.number, q.session.object(), outcome})
+	b.answered.add(past{q.number, q.asker.object(), outcome})
 	for _, p := range q.told {
 		if !p.Left() {
 			b.bus.Send(bus.Signal{
@@ -150,7 +178,7 @@ func (q *prompt) end(outcome string) {
 	if q.claim != nil {
 		q.release(ended(q.number, outcome))
 	}
-	q.session.notify()
+	q.asker.ended(q)
 }
 
 // release lets go of the claim and tells whoever answered.
@@ -161,7 +189,7 @@ func (q *prompt) release(verdict error) {
 
 // ended is what somebody hears who wants a prompt that has ended.
 func ended(number uint64, outcome string) error {
-	code, text := api.NoSuchPrompt, "the session of prompt %d has ended"
+	code, text := api.NoSuchPrompt, "prompt %d has ended: whoever asked does not wait any more"
 	switch outcome {
 	case api.OutcomeAnswered:
 		code, text = api.AlreadyAnswered, "prompt %d has been answered"

@@ -45,6 +45,7 @@ type session struct {
 	resolved    bool // uid is known
 	uid         uint32
 	prompt      *prompt
+	question    *worker.Prompt // of the prompt, or of the last one
 	environment []string
 	openedAt    uint64 // CLOCK_REALTIME, microseconds
 	result      int32  // of PAM
@@ -55,6 +56,9 @@ type session struct {
 	started   chan error    // told once, when the worker took it or did not; nil then
 	changed   chan struct{} // closed at every change, and replaced
 	late      *time.Timer   // to kill, or to forget
+
+	noticed  worker.Style // of what the splash shows
+	userFile bool         // the worker was told to put the prompt into the user's own directory
 }
 
 func (b *Broker) newSession(start *worker.Start, w *workers.Worker) *session {
@@ -123,6 +127,9 @@ func (s *session) enter(state string) {
 		return
 	}
 	s.state = state
+	if state == api.StateOpen || state == api.StateClosing {
+		s.hideNotice()
+	}
 	s.opened = s.opened || state == api.StateOpen
 	s.b.bus.Send(bus.Signal{Path: s.path(), Name: properties + ".PropertiesChanged", Values: []any{
 		api.SessionInterface, s.publicProperties(), []string{"UID", "ResultText", "Environment"},
@@ -169,6 +176,7 @@ func (s *session) lost(err error) {
 func (s *session) end(state string, result int32, text string) {
 	b := s.b
 	s.stopTimers()
+	s.lastNotice(state)
 	s.worker.Close()
 	if s.prompt != nil {
 		s.prompt.end(api.OutcomeSessionClosed)
@@ -338,6 +346,9 @@ func (s *session) rebuild(d *worker.Session) {
 			s.numbered(p.GetIndex(), number)
 		}
 		s.ask(p, number)
+		if !s.userFile { // what the last broker wanted nobody knows
+			s.mirrorTo(false)
+		}
 	}
 	switch {
 	case d.GetClosed() != nil:

@@ -3,8 +3,10 @@
 #
 # Opens a PAM session with a password and a one-time code on a bus of its own,
 # and shows what happens. With a terminal it asks you; without one it answers
-# itself. `make demo` builds the programs first. Nothing outside a temporary
-# directory is touched, and nothing is left behind.
+# itself, once over D-Bus and once as systemd's password agents do. `make demo`
+# builds the programs first. Nothing outside a temporary directory is touched,
+# but for the questions that stand in /run/systemd/ask-password while they wait,
+# and nothing is left behind.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 build=${PAMPROMPT_BUILD:-build}
@@ -12,6 +14,7 @@ build=${PAMPROMPT_BUILD:-build}
 name=org.pamprompt.Broker1
 root=/org/pamprompt/Broker1
 user=nobody
+agents=/run/systemd/ask-password
 password=sesame
 
 if ((EUID != 0)); then
@@ -24,6 +27,10 @@ else
 	bold='' dim='' green='' red='' plain=''
 fi
 if [[ -t 0 && -t 1 ]]; then ask=yes; else ask=no; fi
+
+for reply_password in {/usr,}/lib/systemd/systemd-reply-password; do
+	if [[ -x $reply_password ]]; then break; fi
+done
 
 heading() { printf '\n%s%s%s\n' "$bold" "$1" "$plain"; }
 command_line() { printf '%s$ %s%s\n' "$dim" "$1" "$plain"; }
@@ -86,10 +93,10 @@ show_stack() {
 start_broker() {
 	local address
 	heading 'The broker, on a bus of its own'
-	command_line 'pamprompt-broker --private-bus --pam-dir pam.d'
+	command_line "pamprompt-broker --private-bus --pam-dir pam.d --ask-password $agents"
 	# Of its own session, so that Ctrl-C reaches the demo alone, which then ends
 	# the broker, which closes what is open.
-	exec 3< <(exec setsid "$build/pamprompt-broker" --private-bus --pam-dir "$dir/pam.d" 2>"$dir/log")
+	exec 3< <(exec setsid "$build/pamprompt-broker" --private-bus --pam-dir "$dir/pam.d" --ask-password "$agents" 2>"$dir/log")
 	broker=$!
 	if ! read -r address <&3; then
 		printf 'the broker did not start\n' >&2
@@ -131,19 +138,54 @@ next_prompt() {
 	fi
 }
 
+# request_file prints the file in which the prompt waits for agents that know no
+# D-Bus. There is one of ours: the demo asks one question at a time, and a broker
+# of the system has another process number. It comes a moment after the prompt.
+request_file() {
+	local file tries
+	for ((tries = 0; tries < 1000; tries++)); do
+		for file in "$agents"/ask.*; do
+			if grep -qsx "PID=$broker" "$file"; then
+				printf '%s\n' "$file"
+				return
+			fi
+		done
+		sleep 0.01
+	done
+	return 1
+}
+
+# show_file shows the question as systemd's agents find it, and sets socket.
+show_file() {
+	local file
+	file=$(request_file) || return 0 # somebody was faster
+	printf "  The question for systemd's password agents: boot splash, consoles, terminals, desktops.\n"
+	command_line "cat $file"
+	sed 's/^/  /' "$file" 2>/dev/null || true
+	socket=$(sed -n 's/^Socket=//p' "$file" 2>/dev/null || true)
+}
+
 answer_prompt() {
-	local answer=$password line
-	if [[ $message == *code* || $message == *One-time* ]]; then answer=$code; fi
+	local answer=$password line way=dbus socket=''
+	if [[ $message == *code* || $message == *One-time* ]]; then answer=$code way=agent; fi
 	heading "PAM asks: prompt $prompt"
+	show_file
 	if [[ $ask == yes ]]; then
+		printf '  Answer here, or from another terminal:\n'
+		command_line 'systemd-tty-ask-password-agent --query'
 		# It shows the messages and the prompt itself.
-		"$build/pamprompt-client" answer "$prompt" </dev/tty
+		"$build/pamprompt-client" answer "$prompt" </dev/tty || (($? == 6)) # answered elsewhere
 		return
 	fi
 	for line in "${said[@]}"; do printf '  %s\n' "$line"; done
 	printf '  (%s) %s%s%s%s\n' "$style" "$message" "$green" "$answer" "$plain"
+	if [[ $way == agent && -n $socket ]]; then
+		command_line "systemd-reply-password 1 $socket < answer"
+		"$reply_password" 1 "$socket" <<<"$answer"
+		return
+	fi
 	command_line "pamprompt-client answer $prompt < answer"
-	"$build/pamprompt-client" answer "$prompt" <<<"$answer"
+	"$build/pamprompt-client" answer "$prompt" <<<"$answer" || (($? == 6))
 }
 
 answer_prompts() {

@@ -110,6 +110,20 @@ func (c *Conn) Own(ctx context.Context, name string) error {
 	return nil
 }
 
+// Property asks another service, if it runs, for a property that is a string.
+func (c *Conn) Property(ctx context.Context, name string, path dbus.ObjectPath, iface, property string) (string, error) {
+	var value dbus.Variant
+	call := c.conn.Object(name, path).CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", dbus.FlagNoAutoStart, iface, property)
+	if err := call.Store(&value); err != nil {
+		return "", err
+	}
+	text, ok := value.Value().(string) // Store makes a letter of a number
+	if !ok {
+		return "", fmt.Errorf("property %s of %s is no string", property, name)
+	}
+	return text, nil
+}
+
 // Done is closed when the connection is lost or closed.
 func (c *Conn) Done() <-chan struct{} { return c.conn.Context().Done() }
 

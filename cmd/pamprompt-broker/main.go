@@ -14,9 +14,14 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
+
+	protocol "github.com/pamprompt/pamprompt/api/askpassword"
+	"github.com/pamprompt/pamprompt/broker"
 )
 
 // version is set by the linker.
@@ -33,7 +38,11 @@ type flags struct {
 	socket       string
 	logLevel     slog.Level
 	closeTimeout time.Duration
+	askPassword  string
+	userFiles    string
 }
+
+var whens = []broker.UserFiles{broker.UserFilesAuto, broker.UserFilesYes, broker.UserFilesNo}
 
 func parseFlags(args []string) (*flags, error) {
 	f := new(flags)
@@ -47,6 +56,10 @@ func parseFlags(args []string) (*flags, error) {
 		"with --private-bus a fresh directory)")
 	set.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	set.DurationVar(&f.closeTimeout, "close-timeout", 10*time.Second, "how long PAM may take to unwind when a session is closed")
+	set.StringVar(&f.askPassword, "ask-password", "", "ask systemd's password agents too, and take up what other programs ask them,\n"+
+		"in this `directory`; empty for neither (default "+protocol.System+", with --private-bus empty)")
+	set.StringVar(&f.userFiles, "user-ask-password", string(broker.UserFilesAuto), "ask users' own agents about themselves too: `when`, yes, no, or\n"+
+		"auto for on systemd 257 or later")
 	showVersion := set.Bool("version", false, "print the version")
 	if err := set.Parse(args); err != nil {
 		return nil, err
@@ -55,10 +68,19 @@ func parseFlags(args []string) (*flags, error) {
 		fmt.Println("pamprompt-broker", version)
 		return nil, flag.ErrHelp
 	}
+	given := false
+	set.Visit(func(option *flag.Flag) { given = given || option.Name == "ask-password" })
+	if !given && !f.privateBus { // agents of the system have no business on a private bus
+		f.askPassword = protocol.System
+	}
 	var wrong error
 	switch {
 	case set.NArg() > 0:
 		wrong = fmt.Errorf("unexpected argument %q", set.Arg(0))
+	case !slices.Contains(whens, broker.UserFiles(f.userFiles)):
+		wrong = fmt.Errorf("--user-ask-password=%s is none of %s, %s and %s", f.userFiles, whens[0], whens[1], whens[2])
+	case f.askPassword != "" && !filepath.IsAbs(f.askPassword):
+		wrong = fmt.Errorf("--ask-password=%s is no absolute path", f.askPassword)
 	case f.closeTimeout < time.Second:
 		wrong = fmt.Errorf("--close-timeout=%v is under a second", f.closeTimeout)
 	case f.pamDir != "" && f.worker == "" && !f.privateBus:

@@ -66,6 +66,7 @@ func run(ctx context.Context, f *flags, log *slog.Logger) error {
 	}
 	b, err := connect(ctx, broker.Config{
 		Address: address, Pool: pool, Log: log, Version: version, CloseTimeout: f.closeTimeout, Alone: f.privateBus,
+		AskPassword: f.askPassword, UserFiles: broker.UserFiles(f.userFiles),
 		Ready: func() {
 			if f.privateBus {
 				fmt.Println("DBUS_SYSTEM_BUS_ADDRESS=" + address)

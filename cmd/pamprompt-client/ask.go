@@ -204,6 +204,13 @@ func (a *asker) introduce(p api.Prompt) {
 
 // heading says who asks whom for what.
 func heading(p api.Prompt) string {
+	if p.Source == api.SourceAskPassword {
+		about := ""
+		if p.RequestID != "" {
+			about = fmt.Sprintf(", about %q", p.RequestID)
+		}
+		return fmt.Sprintf("prompt %d: %s asks systemd's password agents%s", p.ID, owner(p), about)
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "prompt %d, session %d: %s asks for user %q in service %q", p.ID, p.Session, owner(p), p.User, p.Service)
 	if p.Attempt > 1 {
@@ -215,7 +222,7 @@ func heading(p api.Prompt) string {
 	return b.String()
 }
 
-// owner is who opened the session: the uid is certain, the rest for display.
+// owner is who opened the session, or asks without one: the uid is certain, the rest for display.
 func owner(p api.Prompt) string {
 	if p.OwnerUID == nil {
 		return "somebody"

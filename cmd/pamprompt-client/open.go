@@ -48,6 +48,8 @@ func (t *tool) openCommand() *cobra.Command {
 	f.BoolVar(&o.Linger, "linger", false, "leave the session open when we return")
 	f.BoolVar(&o.Silent, "silent", false, "PAM_SILENT: the modules say nothing")
 	f.StringVar(&o.Locale, "locale", "", "`locale` of the modules' texts, such as de_DE.UTF-8")
+	f.StringVar(&o.AskPassword, "ask-password", "", "ask systemd's password agents too: `when`, yes (the default), no, or\n"+
+		"fallback for only while no agent on D-Bus may answer")
 	f.BoolVar(&o.Agent, "agent", false, "be told of the session's prompts without a terminal too: a line each")
 	f.BoolVar(&noAsk, "no-ask", false, "do not ask on the terminal: somebody else answers")
 	return cmd

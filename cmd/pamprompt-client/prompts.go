@@ -35,7 +35,11 @@ func (t *tool) prompts(cmd *cobra.Command) error {
 		return err
 	}
 	return table(t.out, "PROMPT SESSION STYLE SERVICE USER EXPIRES MESSAGE", prompts, func(p api.Prompt) []string {
-		return []string{strconv.FormatUint(p.ID, 10), strconv.FormatUint(p.Session, 10), p.Style,
+		session := "-"
+		if p.Session != 0 {
+			session = strconv.FormatUint(p.Session, 10)
+		}
+		return []string{strconv.FormatUint(p.ID, 10), session, p.Style,
 			cmp.Or(p.Service, "-"), cmp.Or(p.User, "-"), expires(p), p.Message}
 	})
 }

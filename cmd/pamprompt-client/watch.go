@@ -60,6 +60,9 @@ func (t *tool) event(e api.Event) error {
 func eventText(e api.Event) (name, human string) {
 	switch e := e.(type) {
 	case api.Prompt:
+		if e.Source == api.SourceAskPassword {
+			return "prompt", fmt.Sprintf("another program: prompt %d: %s: %s", e.ID, e.Style, strings.TrimSpace(e.Message))
+		}
 		return "prompt", fmt.Sprintf("session %d: prompt %d: %s: %s", e.Session, e.ID, e.Style, strings.TrimSpace(e.Message))
 	case api.PromptClosed:
 		return "prompt-closed", fmt.Sprintf("prompt %d: %s", e.ID, e.Outcome)

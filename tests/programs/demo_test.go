@@ -27,7 +27,7 @@ func demo(t *testing.T) *exec.Cmd {
 			t.Errorf("the demo left %v", left)
 		}
 	})
-	return command(t, append(os.Environ(), "PAMPROMPT_BUILD="+system.Build(t).Dir, "TMPDIR="+dir, "TERM=dumb"), root+"/demo/demo.sh")
+	return withRun(command(t, append(os.Environ(), "PAMPROMPT_BUILD="+system.Build(t).Dir, "TMPDIR="+dir, "TERM=dumb"), root+"/demo/demo.sh"))
 }
 
 func TestTheDemoAnswersItselfWithoutATerminal(t *testing.T) {
@@ -38,6 +38,7 @@ func TestTheDemoAnswersItselfWithoutATerminal(t *testing.T) {
 	}
 	for _, want := range []string{
 		"Password: sesame\n", "pam_exec got an answer of 6 characters: it is right\n", "One-time password",
+		"Message=nobody (demo, \"to show you pamprompt\"): Password:\n", "systemd-reply-password 1 /run/systemd/ask-password/sck.",
 		"state:        open\n", "EDITOR=nano\n", `s "closed"`, "Done.",
 	} {
 		if !strings.Contains(string(out), want) {

@@ -106,6 +106,15 @@ func command(t *testing.T, env []string, name string, args ...string) *exec.Cmd 
 	return cmd
 }
 
+// withRun makes a command see a /run of its own, with an ask-password directory
+// in it: the one of the machine is for the questions of the machine.
+func withRun(cmd *exec.Cmd) *exec.Cmd {
+	cmd.Args = append([]string{"unshare", "--mount", "--propagation", "private", "/bin/sh", "-c",
+		`mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/ask-password && exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/usr/bin/unshare"
+	return cmd
+}
+
 func TestBusctlAlone(t *testing.T) {
 	needs(t)
 	env := environment(t)

@@ -24,7 +24,7 @@ func StartOnDBusBroker(t testing.TB, o Options) *OnBus {
 	s := &OnBus{System: newSystem(t, o)}
 	s.startDBusBroker(t)
 	t.Cleanup(func() { s.Stop(t) })
-	s.args = append([]string{"--worker", s.Worker, "--pam-dir", s.PAMDir, "--socket", s.socket()}, o.BrokerArgs...)
+	s.args = append([]string{"--worker", s.Worker, "--pam-dir", s.PAMDir, "--socket", s.socket(), noAgents}, o.BrokerArgs...)
 	s.Restart(t)
 	return s
 }

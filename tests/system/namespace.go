@@ -17,8 +17,8 @@ type Mount struct{ From, To string }
 // StartInNamespace is StartOnBus with a broker that runs, with its pool, in a
 // mount namespace of its own, where the mounts hide what the machine has. A
 // broker that is started again gets a new namespace with the same mounts. There
-// is no --pam-dir: the stacks are those of the /etc/pam.d that it sees. It
-// needs root.
+// is no --pam-dir: the stacks are those of the /etc/pam.d that it sees, unless
+// BrokerArgs say otherwise. It needs root.
 func StartInNamespace(t testing.TB, mounts []Mount, o Options) *OnBus {
 	t.Helper()
 	s := &OnBus{System: newSystem(t, o)}
@@ -36,9 +36,22 @@ func StartInNamespace(t testing.TB, mounts []Mount, o Options) *OnBus {
 	// broker.
 	s.Broker, s.PAMDir = unshare, "/etc/pam.d"
 	s.args = append([]string{"--mount", "--propagation", "private", "/bin/sh", inside,
-		"--worker", s.Worker, "--socket", s.socket()}, o.BrokerArgs...)
+		"--worker", s.Worker, "--socket", s.socket(), noAgents}, o.BrokerArgs...)
+	if o.Network != "" {
+		s.inNetwork(t, o.Network)
+	}
 	s.Restart(t)
 	return s
+}
+
+// inNetwork has the broker run in another network namespace too.
+func (s *OnBus) inNetwork(t testing.TB, file string) {
+	t.Helper()
+	nsenter, err := exec.LookPath("nsenter")
+	if err != nil {
+		t.Fatalf("%v: the Debian package util-linux has it", err)
+	}
+	s.Broker, s.args = nsenter, append([]string{"--net=" + file, s.Broker}, s.args...)
 }
 
 // mountAndExec is a shell script.

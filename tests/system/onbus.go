@@ -27,6 +27,10 @@ type OnBus struct {
 	args []string
 }
 
+// noAgents keeps a broker away from the agents of the machine; a later
+// --ask-password of Options.BrokerArgs counts.
+const noAgents = "--ask-password="
+
 // StartOnBus starts a dbus-daemon and a broker on it. At the end of the test
 // every session is closed first, since workers wait for a broker to come back.
 func StartOnBus(t testing.TB, o Options) *OnBus {
@@ -34,7 +38,7 @@ func StartOnBus(t testing.TB, o Options) *OnBus {
 	s := &OnBus{System: newSystem(t, o)}
 	s.startBus(t)
 	t.Cleanup(func() { s.Stop(t) })
-	s.args = append([]string{"--worker", s.Worker, "--pam-dir", s.PAMDir, "--socket", s.socket()}, o.BrokerArgs...)
+	s.args = append([]string{"--worker", s.Worker, "--pam-dir", s.PAMDir, "--socket", s.socket(), noAgents}, o.BrokerArgs...)
 	s.Restart(t)
 	return s
 }

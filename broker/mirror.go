@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"context"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pamprompt/pamprompt/api"
+	protocol "github.com/pamprompt/pamprompt/api/askpassword"
+	"github.com/pamprompt/pamprompt/api/worker"
+	"github.com/pamprompt/pamprompt/broker/askpassword"
+)
+
+// mirror is the copy of a prompt where systemd's agents look. The zero value
+// is none.
+type mirror struct {
+	posting *askpassword.Posting
+	missed  bool // an agent answered, and asks nobody any more
+}
+
+// close takes the copy away; when it returns there is no file.
+func (m *mirror) close() {
+	m.posting.Close()
+	m.posting = nil
+}
+
+// again is called when the answer that came was not taken: an agent that has
+// answered to no avail must find a new file, or it never asks again.
+func (m *mirror) again() {
+	if m.missed {
+		m.close()
+		m.missed = false
+	}
+}
+
+// mirror brings the copies of the session's prompt, the one of the system's
+// agents and the one of its user's, in line with what is wanted.
+func (s *session) mirror() {
+	q := s.prompt
+	if q == nil || q.style != api.StyleSecret && q.style != api.StyleVisible {
+		return
+	}
+	wanted := s.wantsAgents()
+	switch {
+	case !wanted:
+		q.mirror.close()
+	case q.mirror.posting == nil && s.b.files != nil:
+		q.mirror.posting = s.b.files.Post(protocol.Ask(s.start, s.question), q.replied)
+	}
+	if users := wanted && s.b.userFiles && s.resolved; users != s.userFile {
+		s.mirrorTo(users)
+	}
+}
+
+// mirrorTo has the worker put its prompt into the user's own directory, or take
+// it away.
+func (s *session) mirrorTo(users bool) {
+	s.userFile = users
+	s.send(&worker.ToWorker{Message: &worker.ToWorker_Mirror{Mirror: &worker.Mirror{Index: s.question.GetIndex(), Shown: users}}})
+}
+
+// wantsAgents is what the option ask-password says at present.
+func (s *session) wantsAgents() bool {
+	switch s.start.GetOptions().GetAskPassword() {
+	case api.AskPasswordNo:
+		return false
+	case api.AskPasswordFallback:
+		return len(s.audience()) == 0
+	}
+	return true
+}
+
+// remirror is called when agents have come or gone.
+func (b *Broker) remirror() {
+	for _, q := range b.prompts {
+		if s, ok := q.asker.(*session); ok && s.start.GetOptions().GetAskPassword() == api.AskPasswordFallback {
+			s.mirror()
+		}
+	}
+}
+
+// replied is what an agent said to the copy. It runs in the adapter.
+func (q *prompt) replied(r protocol.Reply) {
+	if r.Answer == nil {
+		q.b.post(func() {
+			if q.waits() {
+				q.asker.cancel(q)
+			}
+		})
+		return
+	}
+	f, err := r.Answer.Memfd()
+	r.Answer.Wipe()
+	if err != nil {
+		q.b.log.Error("an agent's answer could not be passed on", "prompt", q.number, "error", err)
+		return
+	}
+	if !q.b.post(func() { q.take(f) }) {
+		_ = f.Close()
+	}
+}
+
+// take is the owner's part of replied.
+func (q *prompt) take(f *os.File) {
+	defer func() { _ = f.Close() }()
+	if !q.waits() {
+		return
+	}
+	q.mirror.missed = true // unless it is the answer, and that is the end
+	if q.claim != nil {
+		return // another answer was first
+	}
+	if err := q.asker.answer(q, make(claim, 1), f); err != nil {
+		q.b.log.Warn("an agent's answer was not taken", "prompt", q.number, "error", err)
+	}
+}
+
+// waits reports whether the prompt has not ended.
+func (q *prompt) waits() bool { return q.b.prompts[q.number] == q }
+
+// lastWords is how long what a module complained of stays on the splash after
+// its session has failed.
+const lastWords = 5 * time.Second
+
+// notice shows a text that wants no answer on the boot splash.
+func (s *session) notice(m *worker.Message) {
+	if s.b.splash == nil || !s.wantsAgents() {
+		return
+	}
+	s.noticed = m.GetStyle()
+	s.b.splash.Show(s.id, protocol.Notice(s.start.GetUser(), s.start.GetService(), string(m.GetText())))
+}
+
+func (s *session) hideNotice() {
+	if s.noticed != worker.Style_STYLE_UNSPECIFIED {
+		s.noticed = worker.Style_STYLE_UNSPECIFIED
+		s.b.splash.Hide(s.id)
+	}
+}
+
+// lastNotice lets somebody read why a session failed.
+func (s *session) lastNotice(state string) {
+	if s.noticed == worker.Style_STYLE_ERROR && state == api.StateFailed {
+		s.noticed = worker.Style_STYLE_UNSPECIFIED
+		s.b.after(lastWords, func() { s.b.splash.Hide(s.id) })
+	}
+	s.hideNotice()
+}
+
+// userAgents is the version of systemd from which on users have agents and
+// directories of their own.
+const userAgents = 257
+
+// askSystemd finds out whether prompts are to be put into users' own
+// directories too.
+func (b *Broker) askSystemd(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	text, err := b.bus.Property(ctx, "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "Version")
+	if err != nil {
+		b.log.Debug("users' own agents are not asked: systemd does not say which version it is", "error", err)
+		return
+	}
+	b.log.Debug("systemd runs", "version", text)
+	if systemdVersion(text) >= userAgents {
+		b.post(b.useUserFiles)
+	}
+}
+
+// useUserFiles has prompts put into users' own directories, those that wait
+// already too.
+func (b *Broker) useUserFiles() {
+	b.userFiles = true
+	for _, q := range b.prompts {
+		if s, ok := q.asker.(*session); ok {
+			s.mirror()
+		}
+	}
+}
+
+// systemdVersion is the number that a version begins with: 257 of
+// "257.9-0ubuntu2"; 0 if there is none.
+func systemdVersion(text string) int {
+	digits := text
+	if i := strings.IndexFunc(text, func(r rune) bool { return r < '0' || r > '9' }); i >= 0 {
+		digits = text[:i]
+	}
+	n, err := strconv.Atoi(digits)
+	if err != nil {
+		return 0
+	}
+	return n
+}
