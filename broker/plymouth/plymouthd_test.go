@@ -4,13 +4,13 @@ package plymouth
 
 import (
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pamprompt/pamprompt/tests/pty"
 )
 
 // splash is a real plymouthd, whose screen is a terminal of ours. On that
@@ -36,7 +36,7 @@ func startPlymouthd(t *testing.T, theme string) *splash {
 		t.Skipf("%v: the Debian package plymouth has it", err)
 	}
 	p := &splash{journal: newJournal()}
-	keys, tty := openPty(t)
+	keys, tty := pty.Open(t)
 	// With a debug file, which is written at the end and else in /var/log, it
 	// says on the terminal what it does.
 	p.cmd = exec.Command(program, "--no-daemon", "--no-boot-log", "--mode=boot", "--tty="+tty.Name(),
@@ -91,34 +91,4 @@ func (p *splash) resume(t *testing.T) {
 	if err := p.cmd.Process.Signal(unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// openPty opens a pseudo-terminal of 24 lines.
-func openPty(t *testing.T) (keys, tty *os.File) {
-	t.Helper()
-	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := keys.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var n int
-	var ioctlErr error
-	if err := raw.Control(func(fd uintptr) {
-		if ioctlErr = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); ioctlErr != nil {
-			return
-		}
-		if ioctlErr = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}); ioctlErr != nil {
-			return
-		}
-		n, ioctlErr = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-	}); err != nil || ioctlErr != nil {
-		t.Fatal(err, ioctlErr)
-	}
-	if tty, err = os.OpenFile(filepath.Join("/dev/pts", strconv.Itoa(n)), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		t.Fatal(err)
-	}
-	return keys, tty
 }

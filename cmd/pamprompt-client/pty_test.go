@@ -8,7 +8,6 @@ import (
 	"context"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/tests/pty"
 	"github.com/pamprompt/pamprompt/tests/system"
 )
 
@@ -39,38 +39,12 @@ type person struct {
 	read   int // how much of screen was seen by see
 }
 
-// openPty opens a pseudo-terminal.
-func openPty(t *testing.T) (keys, tty *os.File) {
-	t.Helper()
-	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var n int
-	raw, err := keys.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = raw.Control(func(fd uintptr) {
-		if err = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0); err == nil {
-			n, err = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if tty, err = os.OpenFile(filepath.Join("/dev/pts", strconv.Itoa(n)), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		t.Fatal(err)
-	}
-	return keys, tty
-}
-
 // at starts the client on a terminal.
 func at(t *testing.T, s *system.System, args ...string) *person {
 	t.Helper()
 	p := &person{t: t}
 	p.more = sync.NewCond(&p.mu)
-	p.keys, p.tty = openPty(t)
+	p.keys, p.tty = pty.Open(t)
 	p.cmd = exec.Command("pamprompt-client", args...) // testscript.Main has put it on PATH
 	p.cmd.Env = s.Environment()
 	p.cmd.Stdin, p.cmd.Stderr = p.tty, &p.stderr
