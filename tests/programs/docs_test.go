@@ -81,10 +81,11 @@ func script(list []block) string {
 	return b.String()
 }
 
-var number = regexp.MustCompile(`\bpamprompt-[0-9a-f]{16}\b|[0-9]{5,}`)
+var number = regexp.MustCompile(`\bPID[= ][0-9]+|\bpamprompt-[0-9a-f]{16}\b|[0-9]{5,}`)
 
 // words takes output apart. Numbers that differ from run to run are made the
-// same: they have five digits or more, or are the random part of a file's name. The order of details is the broker's.
+// same: they have five digits or more, are said to be a process's, or the random
+// part of a file's name. The order of details is the broker's.
 func words(output string) []string {
 	list := strings.Fields(number.ReplaceAllString(output, "#"))
 	slices.Sort(list)
