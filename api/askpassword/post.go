@@ -21,6 +21,7 @@ type Posted struct {
 	place  *Place
 	id     string // the random part of its names
 	socket *os.File
+	file   *os.File // open for as long as agents may look at it
 
 	once   sync.Once
 	warned bool // that somebody sends what is no answer; the reader's
@@ -69,6 +70,9 @@ func (q *Posted) Close() {
 		q.place.remove(askPrefix + q.id)
 		q.place.remove(sockPrefix + q.id)
 		_ = q.socket.Close()
+		if q.file != nil {
+			_ = q.file.Close()
+		}
 		q.place.release(1, false)
 	})
 }
@@ -113,7 +117,9 @@ func (q *Posted) permit() error {
 }
 
 // write writes the file under a temporary name and gives it its own without
-// replacing another: agents never see half of it.
+// replacing another: agents never see half of it. It stays open, as systemd's
+// own do: closing it is a change of its own to whoever watches the directory,
+// and an agent that hears of two asks a second time when it has been answered.
 func (q *Posted) write(text []byte) error {
 	dir := int(q.place.dir.Fd())
 	temp := tempPrefix + q.id
@@ -121,10 +127,9 @@ func (q *Posted) write(text []byte) error {
 	if err != nil {
 		return err
 	}
-	f := os.NewFile(uintptr(fd), temp)
-	_, err = f.Write(text)
-	// Close tells of a full disk on some file systems.
-	err = errors.Join(err, unix.Fchmod(fd, 0o644), f.Close())
+	q.file = os.NewFile(uintptr(fd), temp)
+	_, err = q.file.Write(text)
+	err = errors.Join(err, unix.Fchmod(fd, 0o644), flush(fd))
 	if err == nil {
 		err = unix.Renameat2(dir, temp, dir, askPrefix+q.id, unix.RENAME_NOREPLACE)
 	}
@@ -132,4 +137,13 @@ func (q *Posted) write(text []byte) error {
 		q.place.remove(temp)
 	}
 	return err
+}
+
+// flush closes a duplicate: on some file systems that tells of a full disk.
+func flush(fd int) error {
+	other, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return unix.Close(other)
 }

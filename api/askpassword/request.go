@@ -147,10 +147,13 @@ func checkSocket(name string) error {
 // decimal reads a number that means the same to systemd, which takes 010 for 8.
 func decimal(value string) (uint64, error) {
 	n, err := strconv.ParseUint(value, 10, 64)
-	if err == nil && strconv.FormatUint(n, 10) != value {
-		err = errors.New("it begins with a zero")
+	switch {
+	case err != nil:
+		return 0, errors.New("it is no number of 64 bits")
+	case strconv.FormatUint(n, 10) != value:
+		return 0, errors.New("it begins with a zero")
 	}
-	return n, err
+	return n, nil
 }
 
 // boolean reads what systemd takes for a boolean.
