@@ -57,6 +57,8 @@ func TestErrorsAtStartSayWhatIsMissingAndHowToGetIt(t *testing.T) {
 		{"an option that there is not", nil, []string{"--colour"}, 2, []string{"-colour"}},
 		{"an argument", nil, []string{"start"}, 2, []string{`unexpected argument "start"`, "--help"}},
 		{"a close timeout of nothing", nil, []string{"--close-timeout", "0s"}, 2, []string{"--close-timeout=0s is under a second"}},
+		{"a directory for requests by a relative path", nil, []string{"--ask-password", "run"}, 2, []string{"--ask-password=run is no absolute path"}},
+		{"a word for the agents of users that is none", nil, []string{"--user-ask-password", "maybe"}, 2, []string{"--user-ask-password=maybe is none of auto, yes and no"}},
 		{"a level that is none", nil, []string{"--log-level", "loud"}, 2, []string{"loud"}},
 		{"stacks without a pool of our own", nil, []string{"--pam-dir", dir}, 2, []string{"--pam-dir needs --private-bus or --worker"}},
 		{"no bus", []string{"DBUS_SYSTEM_BUS_ADDRESS=unix:path=" + dir + "/none"}, []string{"--socket", socket("a")}, 1,
@@ -91,7 +93,7 @@ func TestHelpAndVersion(t *testing.T) {
 		t.Errorf("--version: %d, %q", code, stdout)
 	}
 	code, _, stderr := runBroker(t, nil, "--help")
-	for _, option := range []string{"private-bus", "worker", "pam-dir", "socket", "log-level", "close-timeout"} {
+	for _, option := range []string{"private-bus", "worker", "pam-dir", "socket", "log-level", "close-timeout", "ask-password", "user-ask-password"} {
 		if code != 0 || !strings.Contains(stderr, "-"+option) {
 			t.Errorf("--help: %d, without %s", code, option)
 		}
