@@ -5,6 +5,7 @@ package stacks
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,7 +17,13 @@ import (
 )
 
 // gone and back wait until the agent knows of the broker.
-func (a *agent) gone() { a.t.Helper(); next(a, func(api.BrokerGone) bool { return true }) }
+func (a *agent) gone() {
+	a.t.Helper()
+	next(a, func(api.BrokerGone) bool { return true })
+	// What this broker asked, the next one has to ask again before it can be
+	// answered.
+	a.held = slices.DeleteFunc(a.held, func(e api.Event) bool { _, is := e.(api.Prompt); return is })
+}
 func (a *agent) back() { a.t.Helper(); next(a, func(api.BrokerBack) bool { return true }) }
 
 // restart kills the broker and starts it again.
