@@ -190,7 +190,12 @@ func (b *stage) requestsBut(other string, n int) (found []request) {
 func TestTheDirectoryGoesAndComesAgain(t *testing.T) {
 	b := one(t, password(t))
 	s, p, r := b.ask(api.Options{})
-	if err := os.RemoveAll(filepath.Dir(b.dir)); err != nil {
+	// All at once: it is made again while it is being emptied.
+	old := filepath.Join(b.run, "old")
+	if err := os.Rename(filepath.Dir(b.dir), old); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(old); err != nil {
 		t.Fatal(err)
 	}
 	until(t, b.run, func() bool { _, err := os.Stat(filepath.Dir(b.dir)); return err == nil })
