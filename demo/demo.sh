@@ -162,7 +162,32 @@ show_file() {
 	printf "  The question for systemd's password agents: boot splash, consoles, terminals, desktops.\n"
 	command_line "cat $file"
 	sed 's/^/  /' "$file" 2>/dev/null || true
+	printf '  To answer it from another terminal, as root:  systemd-tty-ask-password-agent --query\n'
 	socket=$(sed -n 's/^Socket=//p' "$file" 2>/dev/null || true)
+}
+
+# ask_here asks on the terminal until the prompt is answered, here or elsewhere.
+ask_here() {
+	local client over tries
+	# It shows the messages and the prompt itself.
+	"$build/pamprompt-client" answer "$prompt" </dev/tty &
+	client=$!
+	session NextPrompt t "$prompt" >"$dir/next" 2>&1 & # fails when there is none to come
+	over=$!
+	wait -n || true
+	# One that has answered ends by itself in a moment; one that still asks does not.
+	for ((tries = 0; tries < 20; tries++)); do
+		if kill -0 "$over" 2>/dev/null || ! kill -0 "$client" 2>/dev/null; then break; fi
+		sleep 0.05
+	done
+	if kill -0 "$client" 2>/dev/null && ! kill -0 "$over" 2>/dev/null; then
+		kill "$client"
+		wait "$client" || true
+		printf '\n  Answered from elsewhere.\n'
+		return
+	fi
+	wait "$client" || (($? == 6)) # answered elsewhere
+	wait "$over" || true
 }
 
 answer_prompt() {
@@ -171,10 +196,7 @@ answer_prompt() {
 	heading "PAM asks: prompt $prompt"
 	show_file
 	if [[ $ask == yes ]]; then
-		printf '  Answer here, or from another terminal:\n'
-		command_line 'systemd-tty-ask-password-agent --query'
-		# It shows the messages and the prompt itself.
-		"$build/pamprompt-client" answer "$prompt" </dev/tty || (($? == 6)) # answered elsewhere
+		ask_here
 		return
 	fi
 	for line in "${said[@]}"; do printf '  %s\n' "$line"; done

@@ -3,6 +3,7 @@
 package programs
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,7 +39,7 @@ func TestTheDemoAnswersItselfWithoutATerminal(t *testing.T) {
 	}
 	for _, want := range []string{
 		"Password: sesame\n", "pam_exec got an answer of 6 characters: it is right\n", "One-time password",
-		"Message=nobody (demo, \"to show you pamprompt\"): Password:\n", "systemd-reply-password 1 /run/systemd/ask-password/sck.",
+		"Message=nobody (demo, \"to show you pamprompt\"): Password:\n", "from another terminal, as root:  systemd-tty-ask-password-agent --query\n", "systemd-reply-password 1 /run/systemd/ask-password/sck.",
 		"state:        open\n", "EDITOR=nano\n", `s "closed"`, "Done.",
 	} {
 		if !strings.Contains(string(out), want) {
@@ -110,6 +111,32 @@ func TestTheDemoAsksOnATerminal(t *testing.T) {
 	screen.until("it is right")
 	screen.until("One-time password")
 	screen.typeText(code + "\n")
+	screen.until("state:        open")
+	screen.until("Done.")
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTheDemoIsAnsweredFromElsewhere does what the demo says can be done: it
+// answers as an agent of systemd does, which must see the demo's /run.
+func TestTheDemoIsAnsweredFromElsewhere(t *testing.T) {
+	cmd, screen := demoOnATerminal(t)
+	screen.until("  code      ")
+	code := strings.TrimSpace(screen.until("\n"))
+	for _, answer := range []string{"sesame", code} {
+		screen.until("Socket=")
+		socket := strings.TrimSpace(screen.until("\n"))
+		screen.until("--query")
+		screen.until(": ") // it asks here too
+		reply := command(t, os.Environ(), "nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", cmd.Process.Pid),
+			"/lib/systemd/systemd-reply-password", "1", socket)
+		reply.Stdin = strings.NewReader(answer + "\n")
+		if out, err := reply.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		screen.until("Answered from elsewhere.")
+	}
 	screen.until("state:        open")
 	screen.until("Done.")
 	if err := cmd.Wait(); err != nil {
