@@ -74,10 +74,11 @@ func (s *session) wantsAgents() bool {
 	return true
 }
 
-// remirror is called when agents have come or gone.
+// remirror brings the copies of all prompts in line with what is wanted: agents
+// have come or gone, or users' own ones are to be asked.
 func (b *Broker) remirror() {
 	for _, q := range b.prompts {
-		if s, ok := q.asker.(*session); ok && s.start.GetOptions().GetAskPassword() == api.AskPasswordFallback {
+		if s, ok := q.asker.(*session); ok {
 			s.mirror()
 		}
 	}
@@ -175,11 +176,7 @@ func (b *Broker) askSystemd(ctx context.Context) {
 // already too.
 func (b *Broker) useUserFiles() {
 	b.userFiles = true
-	for _, q := range b.prompts {
-		if s, ok := q.asker.(*session); ok {
-			s.mirror()
-		}
-	}
+	b.remirror()
 }
 
 // systemdVersion is the number that a version begins with: 257 of

@@ -16,9 +16,8 @@ import (
 // a Secret holds, less the sign before it.
 const MaxAnswer = secret.Max - 1
 
-// Reply is what an agent said. Answer is nil when it cancelled the question, or its user
-// interrupted it;
-// otherwise whoever got the reply wipes it.
+// Reply is what an agent said. Answer is nil when it cancelled the question, or
+// its user interrupted it; otherwise whoever got the reply wipes it.
 type Reply struct {
 	Answer *secret.Secret
 	UID    uint32 // of the agent, as the kernel says
