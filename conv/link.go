@@ -96,6 +96,9 @@ func dispatch(s *session, m *worker.ToWorker, files []*os.File) error {
 	if start := m.GetStart(); start != nil {
 		return s.begin(start)
 	}
+	if resolve := m.GetResolve(); resolve != nil {
+		return s.lookUp(resolve.GetUid())
+	}
 	if s.start() == nil {
 		return fmt.Errorf("%w: there is no session yet", worker.ErrMalformed)
 	}

@@ -4,14 +4,11 @@ package conv
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/user"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 )
 
@@ -107,29 +104,4 @@ func useLocale(name string) error {
 		return fmt.Errorf("this system has no locale %q: `locale -a` lists those it has", name)
 	}
 	return nil
-}
-
-// account is what NSS says of a user.
-type account struct {
-	uid, gid uint32
-}
-
-// findUser asks NSS. It returns nil when nobody knows the user.
-func findUser(name string) (*account, error) {
-	u, err := user.Lookup(name)
-	if unknown := user.UnknownUserError(""); errors.As(err, &unknown) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return nil, err
-	}
-	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	if err != nil {
-		return nil, err
-	}
-	return &account{uint32(uid), uint32(gid)}, nil
 }

@@ -45,8 +45,10 @@ type session struct {
 	outcomes []worker.Outcome  // of every question there was; 0 is answered
 	messages []*worker.Message // said since the last question that was put to people
 	attempt  uint32            // of PHASE_AUTHENTICATE
+	asking   *worker.Conn      // on which the broker waits for a Name; nil when it does not
 
-	complaint sync.Once // about the user's own directory
+	lookups   sync.Mutex // held by the one Resolve that is in NSS
+	complaint sync.Once  // about the user's own directory
 }
 
 // question is a slot that is taken once: whoever takes it, under the lock,

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 
 	"github.com/msteinert/pam/v2"
@@ -29,7 +28,9 @@ type transaction struct {
 	service, user string
 	options       *worker.Options
 	silent        pam.Flags // for every call that has flags
-	account       *account  // nil while NSS does not know the user
+	owner         *worker.Owner
+	expected      *uint32  // the uid that policy took the user for; nil when it did not ask
+	account       *account // nil while NSS does not know the user
 	conversation  *conversation
 	pam           *pam.Transaction
 	undo          []step // of what was reached, in that order
@@ -46,12 +47,14 @@ func newTransaction(s *session, c Config) *transaction {
 	start := s.start()
 	log := c.Log.With("session", start.GetSession())
 	t := &transaction{
-		session: s,
-		dir:     c.PAMDir,
-		log:     log,
-		service: start.GetService(),
-		user:    start.GetUser(),
-		options: start.GetOptions(),
+		session:  s,
+		dir:      c.PAMDir,
+		log:      log,
+		service:  start.GetService(),
+		user:     start.GetUser(),
+		options:  start.GetOptions(),
+		owner:    start.GetOwner(),
+		expected: start.UserUid,
 		conversation: &conversation{
 			session: s,
 			timeout: duration(start.GetOptions().GetTimeoutUsec()),
@@ -144,23 +147,6 @@ func (t *transaction) open() *failure {
 	return nil
 }
 
-// findAccount asks NSS for the user. That nobody knows the name is for modules
-// to judge: some of them make the user as he comes in.
-func (t *transaction) findAccount() {
-	if t.account != nil {
-		return
-	}
-	account, err := findUser(t.user)
-	if err != nil {
-		t.log.Warn("look up the user", "error", err)
-	}
-	if account == nil {
-		return
-	}
-	t.account = account
-	t.session.resolve(account.uid)
-}
-
 // start is pam_start, the items and the environment.
 func (t *transaction) start() *failure {
 	const phase = worker.Phase_PHASE_START
@@ -170,6 +156,10 @@ func (t *transaction) start() *failure {
 	if err := guard(t.pam); err != nil {
 		return t.failed(phase, "pam_set_item of PAM_CONV", err)
 	}
+	ruser, f := t.requester()
+	if f != nil {
+		return f
+	}
 	for _, item := range []struct {
 		item  pam.Item
 		name  string
@@ -177,7 +167,7 @@ func (t *transaction) start() *failure {
 	}{
 		{pam.Tty, "PAM_TTY", t.options.GetTty()},
 		{pam.Rhost, "PAM_RHOST", t.options.GetRhost()},
-		{pam.Ruser, "PAM_RUSER", t.options.GetRuser()},
+		{pam.Ruser, "PAM_RUSER", ruser},
 		{xdisplay, "PAM_XDISPLAY", t.options.GetXdisplay()},
 	} {
 		if item.value == "" {
@@ -261,16 +251,6 @@ func (t *transaction) establish() *failure {
 	})
 }
 
-// initGroups does nothing for a user whom NSS does not know even now, nor
-// without root, who alone has groups to give.
-func (t *transaction) initGroups() error {
-	t.findAccount()
-	if t.account == nil || os.Geteuid() != 0 {
-		return nil
-	}
-	return initGroups(t.user, t.account.gid)
-}
-
 func (t *transaction) openSession() *failure {
 	return t.call(worker.Phase_PHASE_SESSION, 0, "pam_open_session", func() error {
 		err := t.pam.OpenSession(t.silent)
@@ -313,13 +293,17 @@ func (t *transaction) reached(err error, undo step) error {
 	return err
 }
 
-// call runs one function of libpam, unless the session was closed meanwhile,
-// and makes sure that no module changed whom it is about (CVE-2024-9313).
+// call runs one function of libpam, unless the session was closed meanwhile. It
+// makes sure that the user is still the one that policy allowed, and that no
+// module changed whom it is about (CVE-2024-9313).
 func (t *transaction) call(phase worker.Phase, attempt uint32, function string, f func() error) *failure {
 	if t.session.isClosed() {
 		return &failure{} // Close says it all
 	}
 	t.session.enter(phase, attempt)
+	if f := t.identify(phase); f != nil {
+		return f
+	}
 	t.conversation.reset()
 	err := f()
 	lost := t.conversation.lost

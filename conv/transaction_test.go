@@ -125,34 +125,6 @@ func TestPhases(t *testing.T) {
 			pam: []string{"auth", "account", "setcred", "open", "close", "delcred", "end 17"},
 		},
 		{
-			name:  "a module that changes the user while it authenticates",
-			probe: []string{"auth:setuser=nobody"},
-			said: []string{
-				"entering start", "resolved 0", "entering authenticate 1", "entering end",
-				`failed PAMFailed 4 a module changed the user from "root" to "nobody"`,
-			},
-			pam: []string{"auth", "end 0"},
-		},
-		{
-			name:  "a module that changes the user and wants a new password",
-			probe: []string{"account:setuser=nobody", "account:result=PAM_NEW_AUTHTOK_REQD"},
-			said: []string{
-				"entering start", "resolved 0", "entering authenticate 1", "entering account", "entering end",
-				`failed PAMFailed 4 a module changed the user from "root" to "nobody"`,
-			},
-			pam: []string{"auth", "account", "end 0"},
-		},
-		{
-			name:  "a module that changes the user as it opens the session",
-			probe: []string{"open:setuser=nobody"},
-			said: []string{
-				"entering start", "resolved 0", "entering authenticate 1", "entering account", "entering credentials",
-				"entering session", "entering close-session", "entering delete-credentials", "entering end",
-				`failed PAMFailed 4 a module changed the user from "root" to "nobody"`,
-			},
-			pam: []string{"auth", "account", "setcred", "open", "close", "delcred", "end 0"},
-		},
-		{
 			name:   "a user whom nobody knows is not resolved, and modules decide",
 			change: func(s *worker.Start) { s.User = "nobody-has-this-name" },
 			said:   slices.Delete(slices.Clone(everyPhase), 1, 2),

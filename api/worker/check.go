@@ -4,6 +4,7 @@ package worker
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -51,10 +52,21 @@ func checkToWorker(packet *ToWorker) error {
 		return nil
 	case *ToWorker_Answer, *ToWorker_Cancel, *ToWorker_Close, *ToWorker_Mirror:
 		return nil
+	case *ToWorker_Resolve:
+		return checkUID("resolve.uid", m.Resolve.GetUid())
 	case nil:
 		return checkUnknown(packet)
 	}
 	return fmt.Errorf("a message of another direction")
+}
+
+// checkUID refuses the one number that is no uid: to the kernel it means "leave
+// it as it is", and others take it for "failed" (CVE-2021-3560, CVE-2018-19788).
+func checkUID(field string, uid uint32) error {
+	if uid == math.MaxUint32 {
+		return fmt.Errorf("%s is %d, which is no uid", field, uid)
+	}
+	return nil
 }
 
 // checkUnknown lets a message of a later version pass, for the receiver to
@@ -107,8 +119,18 @@ func checkStart(s *Start) error {
 	case len(o.GetPhases()) > 4:
 		return fmt.Errorf("start.phases has more than four")
 	}
+	if err := checkUID("start.owner.uid", s.GetOwner().GetUid()); err != nil {
+		return err
+	}
+	if err := checkUID("start.user_uid", s.GetUserUid()); err != nil {
+		return err
+	}
+	return checkEnvironment(o.GetEnvironment())
+}
+
+func checkEnvironment(environment []string) error {
 	size := 0
-	for _, entry := range o.GetEnvironment() {
+	for _, entry := range environment {
 		size += len(entry) + 1
 		if strings.IndexByte(entry, '=') < 1 || strings.ContainsRune(entry, 0) {
 			return fmt.Errorf("start.environment has an entry that is not NAME=value")
@@ -148,10 +170,19 @@ func checkToBroker(packet *ToBroker) error {
 		return checkResult(m.Closed.GetText())
 	case *ToBroker_Failed:
 		return checkFailed(m.Failed)
+	case *ToBroker_Name:
+		return checkName(m.Name)
 	case nil:
 		return checkUnknown(packet)
 	}
 	return fmt.Errorf("a message of another direction")
+}
+
+func checkName(n *Name) error {
+	if len(n.GetName()) > MaxName || strings.ContainsRune(n.GetName(), 0) {
+		return fmt.Errorf("name.name is over %d bytes or holds a NUL", MaxName)
+	}
+	return checkUID("name.uid", n.GetUid())
 }
 
 func checkHello(h *Hello) error {

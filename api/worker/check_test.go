@@ -4,6 +4,7 @@ package worker
 
 import (
 	"errors"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -54,6 +55,10 @@ func TestCheckStart(t *testing.T) {
 		{"a reason that is too long", func(s *Start) { s.Options.Reason = long }, false},
 		{"a locale that is too long", func(s *Start) { s.Options.Locale = long }, false},
 		{"an ask-password that is too long", func(s *Start) { s.Options.AskPassword = long }, false},
+		{"an owner who is nobody at all", func(s *Start) { s.Owner.Uid = math.MaxUint32 }, false},
+		{"an owner with the largest uid", func(s *Start) { s.Owner.Uid = math.MaxUint32 - 1 }, true},
+		{"a user whose uid is known", func(s *Start) { s.UserUid = proto.Uint32(0) }, true},
+		{"a user whose uid is none", func(s *Start) { s.UserUid = proto.Uint32(math.MaxUint32) }, false},
 		{"no attempts", func(s *Start) { s.Options.Attempts = 0 }, false},
 		{"16 attempts", func(s *Start) { s.Options.Attempts = 16 }, true},
 		{"17 attempts", func(s *Start) { s.Options.Attempts = 17 }, false},
@@ -97,6 +102,9 @@ func TestCheckToWorker(t *testing.T) {
 		{"Answer", &ToWorker{Message: &ToWorker_Answer{Answer: &Answer{}}}, true},
 		{"Numbered", &ToWorker{Message: &ToWorker_Numbered{Numbered: &Numbered{Number: 1}}}, true},
 		{"a number of 0", &ToWorker{Message: &ToWorker_Numbered{Numbered: &Numbered{}}}, false},
+		{"Resolve", &ToWorker{Message: &ToWorker_Resolve{Resolve: &Resolve{}}}, true},
+		{"Resolve of a uid above INT_MAX", &ToWorker{Message: &ToWorker_Resolve{Resolve: &Resolve{Uid: 1 << 31}}}, true},
+		{"Resolve of what is no uid", &ToWorker{Message: &ToWorker_Resolve{Resolve: &Resolve{Uid: math.MaxUint32}}}, false},
 		{"a message of a later version", later, true},
 		{"nothing", new(ToWorker), false},
 		{"what is no packet", new(Start), false},
@@ -175,6 +183,11 @@ func TestCheckToBroker(t *testing.T) {
 		{"Failed without an error", &ToBroker_Failed{&Failed{}}, false},
 		{"Failed with too long an error", &ToBroker_Failed{&Failed{Error: strings.Repeat("x", MaxName+1)}}, false},
 		{"Failed with too long a text", &ToBroker_Failed{&Failed{Error: "PAMFailed", Text: make([]byte, MaxString+1)}}, false},
+		{"Name", &ToBroker_Name{&Name{Uid: 1000, Name: strings.Repeat("x", MaxName)}}, true},
+		{"Name of nobody", &ToBroker_Name{&Name{}}, true},
+		{"Name that is too long", &ToBroker_Name{&Name{Name: strings.Repeat("x", MaxName+1)}}, false},
+		{"Name with a NUL", &ToBroker_Name{&Name{Name: "an\x00na"}}, false},
+		{"Name of what is no uid", &ToBroker_Name{&Name{Uid: math.MaxUint32}}, false},
 		{"nothing", nil, false},
 	} {
 		t.Run(test.name, func(t *testing.T) { want(t, test.ok, &ToBroker{Message: test.m}) })

@@ -470,6 +470,7 @@ type ToWorker struct {
 	//	*ToWorker_Cancel
 	//	*ToWorker_Close
 	//	*ToWorker_Mirror
+	//	*ToWorker_Resolve
 	Message       isToWorker_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -566,6 +567,15 @@ func (x *ToWorker) GetMirror() *Mirror {
 	return nil
 }
 
+func (x *ToWorker) GetResolve() *Resolve {
+	if x != nil {
+		if x, ok := x.Message.(*ToWorker_Resolve); ok {
+			return x.Resolve
+		}
+	}
+	return nil
+}
+
 type isToWorker_Message interface {
 	isToWorker_Message()
 }
@@ -594,6 +604,10 @@ type ToWorker_Mirror struct {
 	Mirror *Mirror `protobuf:"bytes,6,opt,name=mirror,proto3,oneof"`
 }
 
+type ToWorker_Resolve struct {
+	Resolve *Resolve `protobuf:"bytes,7,opt,name=resolve,proto3,oneof"`
+}
+
 func (*ToWorker_Start) isToWorker_Message() {}
 
 func (*ToWorker_Numbered) isToWorker_Message() {}
@@ -606,6 +620,55 @@ func (*ToWorker_Close) isToWorker_Message() {}
 
 func (*ToWorker_Mirror) isToWorker_Message() {}
 
+func (*ToWorker_Resolve) isToWorker_Message() {}
+
+// Resolve asks an idle worker for the name of an account: the broker has no NSS.
+// The worker replies with Name and stays idle. One at a time waits on a
+// connection; a broker that cannot wait any longer closes it.
+type Resolve struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uid           uint32                 `protobuf:"varint,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resolve) Reset() {
+	*x = Resolve{}
+	mi := &file_api_worker_worker_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resolve) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resolve) ProtoMessage() {}
+
+func (x *Resolve) ProtoReflect() protoreflect.Message {
+	mi := &file_api_worker_worker_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resolve.ProtoReflect.Descriptor instead.
+func (*Resolve) Descriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Resolve) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
 // Start turns an idle worker into a session. It comes once.
 type Start struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -615,13 +678,16 @@ type Start struct {
 	Options          *Options               `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
 	Owner            *Owner                 `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`
 	CloseTimeoutUsec uint64                 `protobuf:"varint,6,opt,name=close_timeout_usec,json=closeTimeoutUsec,proto3" json:"close_timeout_usec,omitempty"` // how long PAM may take to unwind after Close before the worker gives up
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What policy took the user for. The session fails, like that of an unknown
+	// user, when NSS gives the user another uid or does not know the user.
+	UserUid       *uint32 `protobuf:"varint,7,opt,name=user_uid,json=userUid,proto3,oneof" json:"user_uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_api_worker_worker_proto_msgTypes[3]
+	mi := &file_api_worker_worker_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +699,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[3]
+	mi := &file_api_worker_worker_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +712,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{3}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Start) GetSession() uint64 {
@@ -691,6 +757,13 @@ func (x *Start) GetCloseTimeoutUsec() uint64 {
 	return 0
 }
 
+func (x *Start) GetUserUid() uint32 {
+	if x != nil && x.UserUid != nil {
+		return *x.UserUid
+	}
+	return 0
+}
+
 // Numbered tells the worker which number the broker gave to its prompt, so
 // that a broker that starts later can be told it.
 type Numbered struct {
@@ -703,7 +776,7 @@ type Numbered struct {
 
 func (x *Numbered) Reset() {
 	*x = Numbered{}
-	mi := &file_api_worker_worker_proto_msgTypes[4]
+	mi := &file_api_worker_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +788,7 @@ func (x *Numbered) String() string {
 func (*Numbered) ProtoMessage() {}
 
 func (x *Numbered) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[4]
+	mi := &file_api_worker_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +801,7 @@ func (x *Numbered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Numbered.ProtoReflect.Descriptor instead.
 func (*Numbered) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{4}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Numbered) GetIndex() uint32 {
@@ -756,7 +829,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_api_worker_worker_proto_msgTypes[5]
+	mi := &file_api_worker_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +841,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[5]
+	mi := &file_api_worker_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +854,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{5}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Answer) GetIndex() uint32 {
@@ -802,7 +875,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_api_worker_worker_proto_msgTypes[6]
+	mi := &file_api_worker_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +887,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[6]
+	mi := &file_api_worker_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +900,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{6}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Cancel) GetIndex() uint32 {
@@ -851,7 +924,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -863,7 +936,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -876,7 +949,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Mirror) GetIndex() uint32 {
@@ -902,7 +975,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +987,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1000,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
 }
 
 // One packet from a worker to the broker.
@@ -945,6 +1018,7 @@ type ToBroker struct {
 	//	*ToBroker_Opened
 	//	*ToBroker_Closed
 	//	*ToBroker_Failed
+	//	*ToBroker_Name
 	Message       isToBroker_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -952,7 +1026,7 @@ type ToBroker struct {
 
 func (x *ToBroker) Reset() {
 	*x = ToBroker{}
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1038,7 @@ func (x *ToBroker) String() string {
 func (*ToBroker) ProtoMessage() {}
 
 func (x *ToBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1051,7 @@ func (x *ToBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToBroker.ProtoReflect.Descriptor instead.
 func (*ToBroker) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ToBroker) GetMessage() isToBroker_Message {
@@ -1077,6 +1151,15 @@ func (x *ToBroker) GetFailed() *Failed {
 	return nil
 }
 
+func (x *ToBroker) GetName() *Name {
+	if x != nil {
+		if x, ok := x.Message.(*ToBroker_Name); ok {
+			return x.Name
+		}
+	}
+	return nil
+}
+
 type isToBroker_Message interface {
 	isToBroker_Message()
 }
@@ -1121,6 +1204,10 @@ type ToBroker_Failed struct {
 	Failed *Failed `protobuf:"bytes,10,opt,name=failed,proto3,oneof"`
 }
 
+type ToBroker_Name struct {
+	Name *Name `protobuf:"bytes,11,opt,name=name,proto3,oneof"`
+}
+
 func (*ToBroker_Hello) isToBroker_Message() {}
 
 func (*ToBroker_Entering) isToBroker_Message() {}
@@ -1141,6 +1228,61 @@ func (*ToBroker_Closed) isToBroker_Message() {}
 
 func (*ToBroker_Failed) isToBroker_Message() {}
 
+func (*ToBroker_Name) isToBroker_Message() {}
+
+// Name replies to Resolve.
+type Name struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uid           uint32                 `protobuf:"varint,1,opt,name=uid,proto3" json:"uid,omitempty"`  // that of Resolve
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // empty when NSS knows none, or none that D-Bus could carry
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Name) Reset() {
+	*x = Name{}
+	mi := &file_api_worker_worker_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Name) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Name) ProtoMessage() {}
+
+func (x *Name) ProtoReflect() protoreflect.Message {
+	mi := &file_api_worker_worker_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Name.ProtoReflect.Descriptor instead.
+func (*Name) Descriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Name) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Name) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Hello is the first packet on every connection, and comes only then.
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1152,7 +1294,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1306,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1319,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Hello) GetVersion() uint32 {
@@ -1210,7 +1352,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1364,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1377,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Session) GetStart() *Start {
@@ -1299,7 +1441,7 @@ type Entering struct {
 
 func (x *Entering) Reset() {
 	*x = Entering{}
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1453,7 @@ func (x *Entering) String() string {
 func (*Entering) ProtoMessage() {}
 
 func (x *Entering) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1466,7 @@ func (x *Entering) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entering.ProtoReflect.Descriptor instead.
 func (*Entering) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Entering) GetPhase() Phase {
@@ -1351,7 +1493,7 @@ type Resolved struct {
 
 func (x *Resolved) Reset() {
 	*x = Resolved{}
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1505,7 @@ func (x *Resolved) String() string {
 func (*Resolved) ProtoMessage() {}
 
 func (x *Resolved) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1518,7 @@ func (x *Resolved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resolved.ProtoReflect.Descriptor instead.
 func (*Resolved) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Resolved) GetUid() uint32 {
@@ -1398,7 +1540,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1552,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1565,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Message) GetStyle() Style {
@@ -1459,7 +1601,7 @@ type Prompt struct {
 
 func (x *Prompt) Reset() {
 	*x = Prompt{}
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1613,7 @@ func (x *Prompt) String() string {
 func (*Prompt) ProtoMessage() {}
 
 func (x *Prompt) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1626,7 @@ func (x *Prompt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prompt.ProtoReflect.Descriptor instead.
 func (*Prompt) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Prompt) GetIndex() uint32 {
@@ -1570,7 +1712,7 @@ type Taken struct {
 
 func (x *Taken) Reset() {
 	*x = Taken{}
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1582,7 +1724,7 @@ func (x *Taken) String() string {
 func (*Taken) ProtoMessage() {}
 
 func (x *Taken) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1595,7 +1737,7 @@ func (x *Taken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taken.ProtoReflect.Descriptor instead.
 func (*Taken) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Taken) GetIndex() uint32 {
@@ -1630,7 +1772,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1784,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1797,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Withdrawn) GetIndex() uint32 {
@@ -1683,7 +1825,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1695,7 +1837,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1708,7 +1850,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Opened) GetEnvironment() [][]byte {
@@ -1737,7 +1879,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1749,7 +1891,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1762,7 +1904,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Closed) GetPamResult() int32 {
@@ -1792,7 +1934,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +1946,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +1959,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Failed) GetError() string {
@@ -1875,22 +2017,27 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x05agent\x18\v \x01(\bR\x05agent\x12\x16\n" +
 	"\x06silent\x18\f \x01(\bR\x06silent\x12\x16\n" +
 	"\x06locale\x18\r \x01(\tR\x06locale\x12!\n" +
-	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\xdf\x02\n" +
+	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\x99\x03\n" +
 	"\bToWorker\x122\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.StartH\x00R\x05start\x12;\n" +
 	"\bnumbered\x18\x02 \x01(\v2\x1d.pamprompt.worker.v1.NumberedH\x00R\bnumbered\x125\n" +
 	"\x06answer\x18\x03 \x01(\v2\x1b.pamprompt.worker.v1.AnswerH\x00R\x06answer\x125\n" +
 	"\x06cancel\x18\x04 \x01(\v2\x1b.pamprompt.worker.v1.CancelH\x00R\x06cancel\x122\n" +
 	"\x05close\x18\x05 \x01(\v2\x1a.pamprompt.worker.v1.CloseH\x00R\x05close\x125\n" +
-	"\x06mirror\x18\x06 \x01(\v2\x1b.pamprompt.worker.v1.MirrorH\x00R\x06mirrorB\t\n" +
-	"\amessage\"\xe7\x01\n" +
+	"\x06mirror\x18\x06 \x01(\v2\x1b.pamprompt.worker.v1.MirrorH\x00R\x06mirror\x128\n" +
+	"\aresolve\x18\a \x01(\v2\x1c.pamprompt.worker.v1.ResolveH\x00R\aresolveB\t\n" +
+	"\amessage\"\x1b\n" +
+	"\aResolve\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\rR\x03uid\"\x94\x02\n" +
 	"\x05Start\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
 	"\x04user\x18\x03 \x01(\tR\x04user\x126\n" +
 	"\aoptions\x18\x04 \x01(\v2\x1c.pamprompt.worker.v1.OptionsR\aoptions\x120\n" +
 	"\x05owner\x18\x05 \x01(\v2\x1a.pamprompt.worker.v1.OwnerR\x05owner\x12,\n" +
-	"\x12close_timeout_usec\x18\x06 \x01(\x04R\x10closeTimeoutUsec\"8\n" +
+	"\x12close_timeout_usec\x18\x06 \x01(\x04R\x10closeTimeoutUsec\x12\x1e\n" +
+	"\buser_uid\x18\a \x01(\rH\x00R\auserUid\x88\x01\x01B\v\n" +
+	"\t_user_uid\"8\n" +
 	"\bNumbered\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\"\x1e\n" +
@@ -1901,7 +2048,7 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06Mirror\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x14\n" +
 	"\x05shown\x18\x02 \x01(\bR\x05shown\"\a\n" +
-	"\x05Close\"\xc7\x04\n" +
+	"\x05Close\"\xf8\x04\n" +
 	"\bToBroker\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.HelloH\x00R\x05hello\x12;\n" +
 	"\bentering\x18\x02 \x01(\v2\x1d.pamprompt.worker.v1.EnteringH\x00R\bentering\x12;\n" +
@@ -1913,8 +2060,12 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06opened\x18\b \x01(\v2\x1b.pamprompt.worker.v1.OpenedH\x00R\x06opened\x125\n" +
 	"\x06closed\x18\t \x01(\v2\x1b.pamprompt.worker.v1.ClosedH\x00R\x06closed\x125\n" +
 	"\x06failed\x18\n" +
-	" \x01(\v2\x1b.pamprompt.worker.v1.FailedH\x00R\x06failedB\t\n" +
-	"\amessage\"Y\n" +
+	" \x01(\v2\x1b.pamprompt.worker.v1.FailedH\x00R\x06failed\x12/\n" +
+	"\x04name\x18\v \x01(\v2\x19.pamprompt.worker.v1.NameH\x00R\x04nameB\t\n" +
+	"\amessage\",\n" +
+	"\x04Name\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\rR\x03uid\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"Y\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x126\n" +
 	"\asession\x18\x02 \x01(\v2\x1c.pamprompt.worker.v1.SessionR\asession\"\xfc\x02\n" +
@@ -2010,7 +2161,7 @@ func file_api_worker_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_api_worker_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_api_worker_worker_proto_goTypes = []any{
 	(Phase)(0),        // 0: pamprompt.worker.v1.Phase
 	(Style)(0),        // 1: pamprompt.worker.v1.Style
@@ -2018,65 +2169,69 @@ var file_api_worker_worker_proto_goTypes = []any{
 	(*Owner)(nil),     // 3: pamprompt.worker.v1.Owner
 	(*Options)(nil),   // 4: pamprompt.worker.v1.Options
 	(*ToWorker)(nil),  // 5: pamprompt.worker.v1.ToWorker
-	(*Start)(nil),     // 6: pamprompt.worker.v1.Start
-	(*Numbered)(nil),  // 7: pamprompt.worker.v1.Numbered
-	(*Answer)(nil),    // 8: pamprompt.worker.v1.Answer
-	(*Cancel)(nil),    // 9: pamprompt.worker.v1.Cancel
-	(*Mirror)(nil),    // 10: pamprompt.worker.v1.Mirror
-	(*Close)(nil),     // 11: pamprompt.worker.v1.Close
-	(*ToBroker)(nil),  // 12: pamprompt.worker.v1.ToBroker
-	(*Hello)(nil),     // 13: pamprompt.worker.v1.Hello
-	(*Session)(nil),   // 14: pamprompt.worker.v1.Session
-	(*Entering)(nil),  // 15: pamprompt.worker.v1.Entering
-	(*Resolved)(nil),  // 16: pamprompt.worker.v1.Resolved
-	(*Message)(nil),   // 17: pamprompt.worker.v1.Message
-	(*Prompt)(nil),    // 18: pamprompt.worker.v1.Prompt
-	(*Taken)(nil),     // 19: pamprompt.worker.v1.Taken
-	(*Withdrawn)(nil), // 20: pamprompt.worker.v1.Withdrawn
-	(*Opened)(nil),    // 21: pamprompt.worker.v1.Opened
-	(*Closed)(nil),    // 22: pamprompt.worker.v1.Closed
-	(*Failed)(nil),    // 23: pamprompt.worker.v1.Failed
+	(*Resolve)(nil),   // 6: pamprompt.worker.v1.Resolve
+	(*Start)(nil),     // 7: pamprompt.worker.v1.Start
+	(*Numbered)(nil),  // 8: pamprompt.worker.v1.Numbered
+	(*Answer)(nil),    // 9: pamprompt.worker.v1.Answer
+	(*Cancel)(nil),    // 10: pamprompt.worker.v1.Cancel
+	(*Mirror)(nil),    // 11: pamprompt.worker.v1.Mirror
+	(*Close)(nil),     // 12: pamprompt.worker.v1.Close
+	(*ToBroker)(nil),  // 13: pamprompt.worker.v1.ToBroker
+	(*Name)(nil),      // 14: pamprompt.worker.v1.Name
+	(*Hello)(nil),     // 15: pamprompt.worker.v1.Hello
+	(*Session)(nil),   // 16: pamprompt.worker.v1.Session
+	(*Entering)(nil),  // 17: pamprompt.worker.v1.Entering
+	(*Resolved)(nil),  // 18: pamprompt.worker.v1.Resolved
+	(*Message)(nil),   // 19: pamprompt.worker.v1.Message
+	(*Prompt)(nil),    // 20: pamprompt.worker.v1.Prompt
+	(*Taken)(nil),     // 21: pamprompt.worker.v1.Taken
+	(*Withdrawn)(nil), // 22: pamprompt.worker.v1.Withdrawn
+	(*Opened)(nil),    // 23: pamprompt.worker.v1.Opened
+	(*Closed)(nil),    // 24: pamprompt.worker.v1.Closed
+	(*Failed)(nil),    // 25: pamprompt.worker.v1.Failed
 }
 var file_api_worker_worker_proto_depIdxs = []int32{
 	0,  // 0: pamprompt.worker.v1.Options.phases:type_name -> pamprompt.worker.v1.Phase
-	6,  // 1: pamprompt.worker.v1.ToWorker.start:type_name -> pamprompt.worker.v1.Start
-	7,  // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
-	8,  // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
-	9,  // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
-	11, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
-	10, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
-	4,  // 7: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
-	3,  // 8: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
-	13, // 9: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
-	15, // 10: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
-	16, // 11: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
-	18, // 12: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
-	19, // 13: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
-	20, // 14: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
-	17, // 15: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
-	21, // 16: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
-	22, // 17: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
-	23, // 18: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
-	14, // 19: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
-	6,  // 20: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
-	0,  // 21: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
-	16, // 22: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
-	18, // 23: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
-	21, // 24: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
-	22, // 25: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
-	23, // 26: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
-	0,  // 27: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
-	1,  // 28: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
-	1,  // 29: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
-	17, // 30: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
-	0,  // 31: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
-	2,  // 32: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
-	0,  // 33: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	7,  // 1: pamprompt.worker.v1.ToWorker.start:type_name -> pamprompt.worker.v1.Start
+	8,  // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
+	9,  // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
+	10, // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
+	12, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
+	11, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
+	6,  // 7: pamprompt.worker.v1.ToWorker.resolve:type_name -> pamprompt.worker.v1.Resolve
+	4,  // 8: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
+	3,  // 9: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
+	15, // 10: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
+	17, // 11: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
+	18, // 12: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
+	20, // 13: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
+	21, // 14: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
+	22, // 15: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
+	19, // 16: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
+	23, // 17: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
+	24, // 18: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
+	25, // 19: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
+	14, // 20: pamprompt.worker.v1.ToBroker.name:type_name -> pamprompt.worker.v1.Name
+	16, // 21: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
+	7,  // 22: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
+	0,  // 23: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
+	18, // 24: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
+	20, // 25: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
+	23, // 26: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
+	24, // 27: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
+	25, // 28: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
+	0,  // 29: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
+	1,  // 30: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
+	1,  // 31: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
+	19, // 32: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
+	0,  // 33: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
+	2,  // 34: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
+	0,  // 35: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_api_worker_worker_proto_init() }
@@ -2091,8 +2246,10 @@ func file_api_worker_worker_proto_init() {
 		(*ToWorker_Cancel)(nil),
 		(*ToWorker_Close)(nil),
 		(*ToWorker_Mirror)(nil),
+		(*ToWorker_Resolve)(nil),
 	}
-	file_api_worker_worker_proto_msgTypes[9].OneofWrappers = []any{
+	file_api_worker_worker_proto_msgTypes[4].OneofWrappers = []any{}
+	file_api_worker_worker_proto_msgTypes[10].OneofWrappers = []any{
 		(*ToBroker_Hello)(nil),
 		(*ToBroker_Entering)(nil),
 		(*ToBroker_Resolved)(nil),
@@ -2103,6 +2260,7 @@ func file_api_worker_worker_proto_init() {
 		(*ToBroker_Opened)(nil),
 		(*ToBroker_Closed)(nil),
 		(*ToBroker_Failed)(nil),
+		(*ToBroker_Name)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2110,7 +2268,7 @@ func file_api_worker_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_worker_worker_proto_rawDesc), len(file_api_worker_worker_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   21,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

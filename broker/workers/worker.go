@@ -25,7 +25,8 @@ type Worker struct {
 
 	mu     sync.Mutex
 	events Events
-	over   bool // the reader has ended: nobody will hear of this worker again
+	asked  *inquiry // while it is asked for a name
+	over   bool     // the reader has ended: nobody will hear of this worker again
 	closed bool
 }
 
@@ -33,7 +34,8 @@ type Worker struct {
 // goroutine. Each call returns when the packet was dealt with, so that a
 // worker that talks too much waits.
 type Events interface {
-	// Packet is one packet: not Hello, and never with an unknown message.
+	// Packet is one packet of a session: not Hello or Name, and never with an
+	// unknown message.
 	Packet(*worker.ToBroker)
 	// Lost is the end of the connection, and of the events. The error is io.EOF
 	// when the worker closed it or died, and wraps worker.ErrMalformed
@@ -85,8 +87,8 @@ func (w *Worker) Kill() error {
 
 // Close closes the connection. The worker, if it has a session, dials again.
 func (w *Worker) Close() {
+	w.pool.drop(w) // first: nobody is to be handed what is closed
 	_ = w.conn.Close()
-	w.pool.drop(w)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.closed && w.pidfd >= 0 {
@@ -104,6 +106,10 @@ func (w *Worker) read() {
 	w.mu.Lock()
 	events := w.events
 	w.over = true
+	if w.asked != nil {
+		close(w.asked.name)
+		w.asked = nil
+	}
 	w.mu.Unlock()
 	if events != nil {
 		events.Lost(err)
@@ -145,6 +151,8 @@ func (w *Worker) packet() error {
 		return nil
 	case m.GetHello() != nil:
 		return fmt.Errorf("%w: a second Hello", worker.ErrMalformed)
+	case m.GetName() != nil:
+		return w.named(m.GetName())
 	case events == nil:
 		return fmt.Errorf("%w: a packet of a worker without a session", worker.ErrMalformed)
 	}

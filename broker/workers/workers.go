@@ -3,10 +3,11 @@
 // Package workers is the broker's side of the worker socket: it listens,
 // checks who dials, keeps the idle workers, hands them out, and carries packets
 // to and from those that have a session. It starts no process and interprets no
-// packet but Hello; what a session's packets mean is for the broker.
+// packet but Hello and Name; what a session's packets mean is for the broker.
 //
 //	workers.go  the socket and the idle workers
 //	worker.go   one worker: its packets, its end
+//	name.go     what an idle worker is asked before there is a session
 package workers
 
 import (

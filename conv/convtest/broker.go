@@ -135,6 +135,12 @@ func (p *Peer) Start(s *worker.Start) {
 	p.Send(&worker.ToWorker{Message: &worker.ToWorker_Start{Start: s}})
 }
 
+// Resolve asks an idle worker who has a uid.
+func (p *Peer) Resolve(uid uint32) {
+	p.t.Helper()
+	p.Send(&worker.ToWorker{Message: &worker.ToWorker_Resolve{Resolve: &worker.Resolve{Uid: uid}}})
+}
+
 // Number sends the number of a prompt.
 func (p *Peer) Number(index uint32, number uint64) {
 	p.t.Helper()

@@ -83,6 +83,8 @@ func Describe(m *worker.ToBroker) string {
 		return fmt.Sprintf("opened %s", m.Opened.GetEnvironment())
 	case *worker.ToBroker_Closed:
 		return strings.TrimSpace(fmt.Sprintf("closed %d %s", m.Closed.GetPamResult(), m.Closed.GetText()))
+	case *worker.ToBroker_Name:
+		return strings.TrimSpace(fmt.Sprintf("name %d %s", m.Name.GetUid(), m.Name.GetName()))
 	case *worker.ToBroker_Failed:
 		return fmt.Sprintf("failed %s %d %s", m.Failed.GetError(), m.Failed.GetPamResult(), m.Failed.GetText())
 	}

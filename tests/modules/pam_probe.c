@@ -30,6 +30,8 @@
  *	fork               leave a process behind that never ends
  *	log=FILE           append the phase to the file; and "end", with the status
  *	                   that pam_end was given, when that comes
+ *	run=COMMAND        have a shell run that; if it fails, PAM_SYSTEM_ERR
+ *	delay=USEC         ask for a delay when the stack fails: pam_fail_delay(3)
  *	facts=FILE         write what the process is like that modules run in
  *
  * TEXT may be hex:48656c6c6f for any bytes, or repeat:N for N times "x".
@@ -309,6 +311,10 @@ static int act(struct probe *p, const char *action, int *done)
 		return crash(value);
 	if (IS("log"))
 		return log_phase(p, value);
+	if (IS("run"))
+		return system(value) == 0 ? PAM_SUCCESS : PAM_SYSTEM_ERR;
+	if (IS("delay"))
+		return pam_fail_delay(p->pamh, (unsigned int)strtoul(value, NULL, 10));
 	if (IS("facts"))
 		return facts(value);
 	if (IS("fork") && fork() != 0)
