@@ -32,6 +32,9 @@ type Call struct {
 	Member    string
 	Signature string
 	Args      []any // as godbus decodes them; `h` is a dbus.UnixFDIndex
+	// Interactive says that the caller can wait while somebody is asked whether
+	// it may (ALLOW_INTERACTIVE_AUTHORIZATION of the D-Bus Specification).
+	Interactive bool
 
 	fds []int
 }
@@ -54,11 +57,12 @@ func (c *Call) Descriptor(index dbus.UnixFDIndex) (int, error) {
 type calls struct {
 	mu       sync.Mutex
 	fds      map[*dbus.Message][]int
+	replies  map[uint32][]int // of replies that peers.go waits for, by the serial of the call
 	inFlight map[string]int
 }
 
 func (c *calls) init() {
-	c.fds, c.inFlight = make(map[*dbus.Message][]int), make(map[string]int)
+	c.fds, c.replies, c.inFlight = make(map[*dbus.Message][]int), make(map[uint32][]int), make(map[string]int)
 }
 
 // peerAlias stands for org.freedesktop.DBus.Peer between intercept and wrap:
@@ -67,13 +71,13 @@ func (c *calls) init() {
 const peerAlias = "-peer"
 
 // intercept runs in godbus's reader, once for every message. A method call
-// will come to our wrapper, which closes its descriptors; anything else must
-// not have any.
+// will come to our wrapper, which closes its descriptors; a reply to outgoing
+// to who asked; anything else must not have any.
 func (c *calls) intercept(s *transport.Stream) dbus.Interceptor {
 	return func(m *dbus.Message) {
 		fds := s.Claim()
 		if m.Type != dbus.TypeMethodCall {
-			transport.CloseAll(fds)
+			c.keepReply(m, fds)
 			return
 		}
 		if m.Headers[dbus.FieldInterface].Value() == driver+".Peer" {
@@ -86,6 +90,39 @@ func (c *calls) intercept(s *transport.Stream) dbus.Interceptor {
 		defer c.mu.Unlock()
 		c.fds[m] = fds
 	}
+}
+
+// outgoing is where godbus tells the serial of a call before it is sent: its
+// reply may come at any moment from then on.
+func (c *calls) outgoing(m *dbus.Message) {
+	if m.Type != dbus.TypeMethodCall || m.Headers[dbus.FieldMember].Value() != getCredentials {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replies[m.Serial()] = nil
+}
+
+// keepReply keeps descriptors that the bus itself sent to who asked it.
+func (c *calls) keepReply(m *dbus.Message, fds []int) {
+	serial, _ := m.Headers[dbus.FieldReplySerial].Value().(uint32)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, asked := c.replies[serial]; !asked || m.Type != dbus.TypeMethodReply || m.Headers[dbus.FieldSender].Value() != driver {
+		transport.CloseAll(fds)
+		return
+	}
+	c.replies[serial] = fds
+}
+
+// takeReply hands over the descriptors of a reply; the caller closes them.
+// Those of one that comes later are closed.
+func (c *calls) takeReply(serial uint32) []int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fds := c.replies[serial]
+	delete(c.replies, serial)
+	return fds
 }
 
 func (c *calls) take(m *dbus.Message) []int {
@@ -131,7 +168,7 @@ func (c *Conn) wrap(m *dbus.Message, sender string) (reply []any, err error) {
 		return nil, &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("over %d calls of this connection are in flight", maxCalls)}
 	}
 	defer c.calls.leave(sender)
-	call := &Call{Args: m.Body, fds: fds}
+	call := &Call{Args: m.Body, Interactive: m.Flags&dbus.FlagAllowInteractiveAuthorization != 0, fds: fds}
 	call.Path, _ = m.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
 	if call.Interface, _ = m.Headers[dbus.FieldInterface].Value().(string); call.Interface == peerAlias {
 		call.Interface = driver + ".Peer"

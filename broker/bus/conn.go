@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 
 	"github.com/godbus/dbus/v5"
 
@@ -34,6 +35,7 @@ type Conn struct {
 	peers  peers
 	calls  calls
 	out    outbox
+	hint   atomic.Pointer[hint] // nil while nobody listens
 }
 
 // Options of Dial.
@@ -56,7 +58,8 @@ func Dial(ctx context.Context, address string, o Options) (*Conn, error) {
 	c.calls.init()
 	c.out.init()
 	conn, err := dbus.NewConn(s,
-		dbus.WithHandler(dispatcher{c}), dbus.WithSignalHandler(signals{c}), dbus.WithIncomingInterceptor(c.calls.intercept(s)))
+		dbus.WithHandler(dispatcher{c}), dbus.WithSignalHandler(signals{c}), dbus.WithIncomingInterceptor(c.calls.intercept(s)),
+		dbus.WithOutgoingInterceptor(c.calls.outgoing))
 	if err != nil {
 		_ = s.Close()
 		return nil, err
@@ -124,6 +127,35 @@ func (c *Conn) Property(ctx context.Context, name string, path dbus.ObjectPath, 
 	return text, nil
 }
 
+// Call calls a method of another service, which is started if it can be, and
+// stores the reply's values. It fails with what the service says (a dbus.Error),
+// and when the context ends, whatever becomes of the call then.
+func (c *Conn) Call(ctx context.Context, name string, path dbus.ObjectPath, method string, args, reply []any) error {
+	return c.conn.Object(name, path).CallWithContext(ctx, method, 0, args...).Store(reply...)
+}
+
+// Tell calls a method of another service and does not wait for a reply.
+func (c *Conn) Tell(name string, path dbus.ObjectPath, method string, args ...any) {
+	c.conn.Object(name, path).Go(method, dbus.FlagNoReplyExpected|dbus.FlagNoAutoStart, nil, args...)
+}
+
+// Listen has f run whenever a service sends a signal of that name
+// (interface.member). Anybody may send us such a signal: it is a hint to look
+// again, and no more. f runs in the reader and must not block. Listen may be
+// called once.
+func (c *Conn) Listen(ctx context.Context, service string, path dbus.ObjectPath, signal string, f func()) error {
+	c.hint.Store(&hint{signal, f})
+	dot := strings.LastIndexByte(signal, '.')
+	rule := fmt.Sprintf("type='signal',sender='%s',path='%s',interface='%s',member='%s'", service, path, signal[:dot], signal[dot+1:])
+	return c.conn.BusObject().CallWithContext(ctx, driver+".AddMatch", 0, rule).Err
+}
+
+// hint is a signal that is listened to.
+type hint struct {
+	name string
+	f    func()
+}
+
 // Done is closed when the connection is lost or closed.
 func (c *Conn) Done() <-chan struct{} { return c.conn.Context().Done() }
 
@@ -131,6 +163,7 @@ func (c *Conn) Done() <-chan struct{} { return c.conn.Context().Done() }
 func (c *Conn) Close() error {
 	err := c.conn.Close()
 	c.calls.closePending()
+	c.peers.close()
 	return err
 }
 
@@ -178,11 +211,15 @@ func (c *Conn) refuse(h transport.Header, from, why string) {
 	}})
 }
 
-// signals takes what the bus itself says; nothing else is listened to.
+// signals takes what the bus itself says, and the one signal of Listen.
 type signals struct{ c *Conn }
 
 // DeliverSignal runs in the reader and must not block.
 func (s signals) DeliverSignal(iface, name string, signal *dbus.Signal) {
+	if h := s.c.hint.Load(); h != nil && signal.Name == h.name {
+		h.f()
+		return
+	}
 	if signal.Sender != driver || iface != driver {
 		return
 	}
