@@ -13,25 +13,18 @@ import (
 	"github.com/pamprompt/pamprompt/api/secret"
 	"github.com/pamprompt/pamprompt/api/worker"
 	"github.com/pamprompt/pamprompt/broker/bus"
-	"github.com/pamprompt/pamprompt/policy"
 )
 
 // verdictTimeout is how long a worker may take to say what it thinks of an
 // answer. It has nothing to do but to read a memfd.
 const verdictTimeout = 20 * time.Second
 
-// pending finds a prompt that a caller may answer. What it may not answer is
-// refused in the same words whether it exists or not. It runs in the owner.
-func (b *Broker) pending(p *bus.Peer, number uint64) (*prompt, error) {
+// pending finds a prompt that waits, for a caller who may answer it. It runs in
+// the owner.
+func (b *Broker) pending(number uint64) (*prompt, error) {
 	q := b.prompts[number]
 	gone, known := b.answered.find(number)
-	object := gone.object
-	if q != nil {
-		object = q.asker.object()
-	}
 	switch {
-	case !policy.Decide(b.caller(p), policy.Answer, object):
-		return nil, denied("answer or cancel this prompt, or there is none of this number")
 	case q != nil && q.claim != nil:
 		return nil, ended(number, api.OutcomeAnswered)
 	case q != nil:
@@ -42,15 +35,14 @@ func (b *Broker) pending(p *bus.Peer, number uint64) (*prompt, error) {
 	return nil, &api.Error{Code: api.NoSuchPrompt, Text: fmt.Sprintf("there is no prompt %d: ListPrompts lists those that wait", number)}
 }
 
-func denied(what string) error {
-	return &api.Error{Code: api.AccessDenied, Text: "you may not " + what}
-}
-
 // answer brings what a descriptor holds to the worker that waits for it, and
 // returns when the worker has taken it.
 func (b *Broker) answer(ctx context.Context, call *bus.Call, number uint64, response func() (*os.File, error)) error {
 	// First whether the caller may: nobody else makes us wait for a pipe.
-	if err := b.look(func() error { _, err := b.pending(call.Caller, number); return err }); err != nil {
+	if err := b.permitPrompt(ctx, call, number); err != nil {
+		return err
+	}
+	if err := b.look(func() error { _, err := b.pending(number); return err }); err != nil {
 		return err
 	}
 	f, err := response()
@@ -58,36 +50,36 @@ func (b *Broker) answer(ctx context.Context, call *bus.Call, number uint64, resp
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	c := make(claim, 1)
+	c := newClaim(callerOrigin(call.Caller))
 	if err := b.look(func() error { return b.claim(call.Caller, number, c, f) }); err != nil {
 		return err
 	}
 	late := time.NewTimer(verdictTimeout)
 	defer late.Stop()
 	select {
-	case err := <-c:
+	case err := <-c.verdict:
 		return err
 	case <-late.C:
-		return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf("the worker of prompt %d has the answer and does not say more", number)}
+		return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf("prompt %d has its answer, and nobody says yet what became of it", number)}
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 // claim takes the slot of a prompt and hands the answer to its worker.
-func (b *Broker) claim(p *bus.Peer, number uint64, c claim, f *os.File) error {
+func (b *Broker) claim(p *bus.Peer, number uint64, c *claim, f *os.File) error {
 	if p.Left() {
 		return errCallerLeft
 	}
-	q, err := b.pending(p, number)
+	q, err := b.pending(number)
 	if err != nil {
 		return err
 	}
 	return q.asker.answer(q, c, f)
 }
 
-// answer brings an answer to the session's worker.
-func (s *session) answer(q *prompt, c claim, f *os.File) error {
+// deliver brings an answer to the session's worker.
+func (s *session) deliver(q *prompt, c *claim, f *os.File) error {
 	packet := &worker.ToWorker{Message: &worker.ToWorker_Answer{Answer: &worker.Answer{Index: s.question.GetIndex()}}}
 	if err := s.worker.Send(packet, int(f.Fd())); errors.Is(err, worker.ErrBusy) {
 		return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf("the answer to prompt %d did not reach its worker: %v", q.number, err)}
@@ -106,18 +98,28 @@ func (s *session) cancel(*prompt) {
 // ended is the end of the session's prompt.
 func (s *session) ended(*prompt) {
 	s.prompt = nil
+	owner := s.start.GetOwner().GetUid()
+	s.b.charge(owner).prompts--
+	s.b.settle(owner)
 	s.userFile = false // the worker has taken it away by itself
 	s.notify()
 }
 
 // cancel has whoever asked give the question up. It returns when it was told;
 // PromptClosed says when it has.
-func (b *Broker) cancel(p *bus.Peer, number uint64) error {
+func (b *Broker) cancel(ctx context.Context, call *bus.Call, number uint64) error {
+	if err := b.permitPrompt(ctx, call, number); err != nil {
+		return err
+	}
 	return b.look(func() error {
-		q, err := b.pending(p, number)
+		if call.Caller.Left() {
+			return errCallerLeft
+		}
+		q, err := b.pending(number)
 		if err != nil {
 			return err
 		}
+		b.auditPrompt(eventCancel, callerOrigin(call.Caller), q)
 		q.asker.cancel(q)
 		return nil
 	})

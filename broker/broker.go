@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/broker/askpassword"
 	"github.com/pamprompt/pamprompt/broker/bus"
 	"github.com/pamprompt/pamprompt/broker/plymouth"
+	"github.com/pamprompt/pamprompt/broker/polkit"
 	"github.com/pamprompt/pamprompt/broker/workers"
 	"github.com/pamprompt/pamprompt/policy"
 )
@@ -31,6 +33,8 @@ type Config struct {
 	// questions; empty for none. With it, the boot splash is told too.
 	AskPassword string
 	UserFiles   UserFiles
+	// Rules are what policy follows at first; nil for none. See SetRules.
+	Rules *policy.Rules
 	// Alone says that the bus is the broker's own: nobody could come back to a
 	// session after Run, so it closes them all.
 	Alone bool
@@ -60,6 +64,16 @@ type Broker struct {
 	files  *askpassword.Adapter // nil without a directory for them
 	splash *plymouth.Screen     // nil without files
 
+	rules     atomic.Pointer[policy.Rules]
+	polkit    *polkit.Authority
+	reviewing atomic.Bool // a review follows polkit's hint
+	accounts  *accounts
+	refusals  refusals
+
+	aside     sync.WaitGroup  // what runs beside the owner,
+	running   context.Context // until this ends,
+	stopAside func()          // by this
+
 	numbers *numbers
 	pipes   chan struct{} // who reads an answer from a pipe; bounded
 
@@ -80,6 +94,8 @@ type Broker struct {
 	agents    map[*client]struct{}
 	shown     counts // as last said in PropertiesChanged
 	inquiries map[*askpassword.Inquiry]*prompt
+	openings  openings
+	gates     map[gateKey]*gate
 	userFiles bool // prompts go to users' own directories too
 }
 
@@ -99,7 +115,14 @@ func New(ctx context.Context, config Config) (*Broker, error) {
 		usage:     make(map[uint32]*usage),
 		agents:    make(map[*client]struct{}),
 		inquiries: make(map[*askpassword.Inquiry]*prompt),
+		openings:  make(openings),
+		gates:     make(map[gateKey]*gate),
+		accounts:  newAccounts(config.Pool.AccountName),
 	}
+	b.rules.Store(config.Rules)
+	var stop context.CancelFunc
+	b.running, stop = context.WithCancel(context.WithoutCancel(ctx))
+	b.stopAside = stop
 	if config.AskPassword != "" {
 		b.files = askpassword.New(config.AskPassword, config.Log, inbox{b})
 		b.splash = plymouth.New(config.Log)
@@ -117,8 +140,12 @@ func New(ctx context.Context, config Config) (*Broker, error) {
 		Gone: func(p *bus.Peer) { b.post(func() { b.left(p) }) },
 	})
 	b.bus = conn
+	if err == nil {
+		b.polkit = polkit.New(conn, config.Log)
+	}
 	close(connected)
 	if err != nil {
+		stop()
 		return nil, err
 	}
 	return b, nil
@@ -138,29 +165,33 @@ func (b *Broker) Run(ctx context.Context) error {
 		defer close(stopped)
 		b.own(stop)
 	}()
-	aside, cancel := context.WithCancel(context.Background())
-	err := b.serve(ctx, func() { b.startAside(aside, &wait) })
+	err := b.serve(ctx, b.startAside)
 	if b.config.Alone {
 		b.closeSessions()
 	}
-	cancel()
+	b.stopAside()
 	_ = b.bus.Close()
 	close(stop)
 	<-stopped
 	b.config.Pool.Close() // last, so that no session is taken for lost
 	wait.Wait()
+	b.aside.Wait()
 	return err
 }
 
-// startAside starts what talks to agents that know no D-Bus.
-func (b *Broker) startAside(ctx context.Context, wait *sync.WaitGroup) {
+// startAside starts what listens to polkit, and what talks to agents that know no
+// D-Bus.
+func (b *Broker) startAside() {
+	if err := b.polkit.Watch(b.running, b.polkitChanged); err != nil {
+		b.log.Warn("polkit's changes are not noticed", "error", err)
+	}
 	if b.files == nil {
 		return
 	}
-	wait.Go(func() { b.files.Run(ctx) })
-	wait.Go(func() { b.splash.Run(ctx) })
+	b.aside.Go(func() { b.files.Run(b.running) })
+	b.aside.Go(func() { b.splash.Run(b.running) })
 	if b.config.UserFiles == UserFilesAuto {
-		wait.Go(func() { b.askSystemd(ctx) })
+		b.aside.Go(func() { b.askSystemd(b.running) })
 	}
 }
 
@@ -220,6 +251,7 @@ func (b *Broker) own(stop <-chan struct{}) {
 			b.mu.Unlock()
 			b.drain()
 			b.stopTimers()
+			b.closeGates()
 			return
 		}
 	}
@@ -272,11 +304,6 @@ func (b *Broker) do(f func()) bool {
 		panic(p)
 	}
 	return true
-}
-
-// caller is what policy is told of a peer.
-func (b *Broker) caller(p *bus.Peer) policy.Caller {
-	return policy.Caller{UID: p.UID, Groups: p.Groups, Admin: p.UID == 0 || p.UID == b.admin}
 }
 
 func (b *Broker) stopTimers() {

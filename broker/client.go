@@ -10,36 +10,12 @@ import (
 	"github.com/pamprompt/pamprompt/policy"
 )
 
-// Limits of a uid. The admin's are there to bound memory, not people.
-const (
-	maxSessions      = 32
-	maxAgents        = 16
-	maxAdminSessions = 16384
-	maxAdminAgents   = 1024
-)
-
 // client is a connection to the bus that owns sessions or is an agent.
 type client struct {
 	peer     *bus.Peer
+	who      policy.Caller // of an agent, as it was when it became one
 	sessions map[*session]struct{}
-}
-
-// usage is what is charged to a uid.
-type usage struct{ sessions, agents int }
-
-func (b *Broker) charge(uid uint32) *usage {
-	u := b.usage[uid]
-	if u == nil {
-		u = new(usage)
-		b.usage[uid] = u
-	}
-	return u
-}
-
-func (b *Broker) settle(uid uint32) {
-	if u := b.usage[uid]; u != nil && u.sessions == 0 && u.agents == 0 {
-		delete(b.usage, uid)
-	}
+	vetting  vetting // of an agent: what polkit says of it
 }
 
 // client returns the client of a peer, a new one for a peer that had none, and
@@ -52,6 +28,7 @@ func (b *Broker) client(p *bus.Peer) *client {
 	c := b.clients[p.Name]
 	if c == nil {
 		c = &client{peer: p, sessions: make(map[*session]struct{})}
+		c.who = b.basic(p)
 		b.clients[p.Name] = c
 	}
 	return c
@@ -61,14 +38,6 @@ func (b *Broker) client(p *bus.Peer) *client {
 func (b *Broker) isAgent(c *client) bool {
 	_, ok := b.agents[c]
 	return ok
-}
-
-// limits is how many sessions and agents a peer's uid may have.
-func (b *Broker) limits(p *bus.Peer) (sessions, agents int) {
-	if b.caller(p).Admin {
-		return maxAdminSessions, maxAdminAgents
-	}
-	return maxSessions, maxAgents
 }
 
 // tidy forgets a client that has nothing any more.
@@ -93,15 +62,15 @@ func (b *Broker) left(p *bus.Peer) {
 }
 
 // enlist makes a client an agent and tells it of what is pending.
-func (b *Broker) enlist(p *bus.Peer) error {
+func (b *Broker) enlist(p *bus.Peer, who policy.Caller) error {
 	c := b.client(p)
 	if c == nil {
 		return errCallerLeft
 	}
+	c.who = who
 	if !b.isAgent(c) {
-		_, most := b.limits(p)
 		u := b.charge(p.UID)
-		if u.agents >= most {
+		if most := b.limits(p.UID).agents; u.agents >= most {
 			b.settle(p.UID)
 			b.tidy(c)
 			return &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("uid %d has %d agents already", p.UID, most)}
@@ -110,9 +79,7 @@ func (b *Broker) enlist(p *bus.Peer) error {
 		b.agents[c] = struct{}{}
 	}
 	for _, number := range sortedNumbers(b.prompts) {
-		if q := b.prompts[number]; b.mayAnswer(p, q.asker) {
-			q.tell(p)
-		}
+		b.offer(c, b.prompts[number])
 	}
 	b.remirror()
 	return nil
@@ -124,34 +91,49 @@ func (b *Broker) retire(c *client) {
 		return
 	}
 	delete(b.agents, c)
+	c.vetting.stop()
 	b.charge(c.peer.UID).agents--
 	b.settle(c.peer.UID)
 	b.remirror()
 }
 
-func (b *Broker) mayAnswer(p *bus.Peer, a asker) bool {
-	return policy.Decide(b.caller(p), policy.Answer, a.object())
+// hears reports whether an agent may know what somebody asks: by policy, or
+// since polkit said so when it was asked last.
+func (b *Broker) hears(c *client, a asker) bool {
+	switch b.rules.Load().Decide(c.who, policy.Answer, a.object()).Verdict {
+	case policy.Allow:
+		return true
+	case policy.Polkit:
+		return c.vetting.approved(a)
+	}
+	return false
 }
 
-// agentsFor are the agents that may answer what somebody asks.
-func (b *Broker) agentsFor(a asker) []*bus.Peer {
-	var peers []*bus.Peer
+// agentsFor are the agents that hear what somebody asks.
+func (b *Broker) agentsFor(a asker) []*client {
+	var clients []*client
 	for c := range b.agents {
-		if b.mayAnswer(c.peer, a) {
-			peers = append(peers, c.peer)
+		if b.hears(c, a) {
+			clients = append(clients, c)
 		}
 	}
-	return peers
+	return clients
 }
 
-// audience is who is to be told of a session's prompts and messages: the agents
-// that may answer, and the opener if it asked for it.
-func (s *session) audience() []*bus.Peer {
-	peers := s.b.agentsFor(s)
-	if s.owner != nil && s.start.GetOptions().GetAgent() && !(s.b.isAgent(s.owner) && s.b.mayAnswer(s.owner.peer, s)) {
-		peers = append(peers, s.owner.peer)
+// audience is who is told of a session's prompts and messages, and can hear them
+// at once: agents, and the opener if it asked for it.
+func (s *session) audience() []*client {
+	clients := s.b.agentsFor(s)
+	if s.hasOwnEar() {
+		clients = append(clients, s.owner)
 	}
-	return peers
+	return clients
+}
+
+// hasOwnEar reports whether the opener is told of the prompts, and not as an
+// agent.
+func (s *session) hasOwnEar() bool {
+	return s.owner != nil && s.start.GetOptions().GetAgent() && !(s.b.isAgent(s.owner) && s.b.hears(s.owner, s))
 }
 
 var errCallerLeft = &api.Error{Code: api.AccessDenied, Text: "the caller has left the bus"}

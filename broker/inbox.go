@@ -77,7 +77,7 @@ func vanished(i *askpassword.Inquiry) string {
 // file tells them: only root can have written it.
 func inquiryDetails(i *askpassword.Inquiry) map[string]dbus.Variant {
 	d := map[string]any{"source": api.SourceAskPassword, "owner-uid": i.UID, "index": uint32(0)}
-	unit, comm := processInfo(uint32(i.PID))
+	unit, comm := bus.DescribeProcess(uint32(i.PID))
 	for name, text := range map[string]string{"owner-unit": unit, "owner-comm": comm, "request-id": clean([]byte(i.ID))} {
 		if text != "" {
 			d[name] = text
@@ -106,14 +106,16 @@ func (i *inquiry) object() policy.Object {
 
 func (i *inquiry) path() dbus.ObjectPath { return "/" }
 
-func (i *inquiry) audience() []*bus.Peer { return i.b.agentsFor(i) }
+func (i *inquiry) hearers() []*client { return nil }
 
-func (i *inquiry) ended(*prompt) {}
+func (i *inquiry) waiting() *prompt { return i.b.inquiries[i.Inquiry] }
+
+func (i *inquiry) ended(*prompt) { i.b.forget(i) }
 
 // answer sends an answer to the program. This one the broker has to read, into
 // locked memory: the protocol wants it in a datagram, behind a sign. Whether it
 // was the right one nobody hears; a program asks again with a new request.
-func (i *inquiry) answer(q *prompt, c claim, f *os.File) error {
+func (i *inquiry) answer(q *prompt, c *claim, f *os.File) error {
 	answer, err := secret.FromMemfd(f)
 	if err != nil {
 		return err
@@ -134,7 +136,8 @@ func (i *inquiry) answer(q *prompt, c claim, f *os.File) error {
 	case err != nil:
 		return err
 	}
-	c <- nil
+	i.b.auditPrompt(eventAnswer, c.by, q)
+	c.verdict <- nil
 	q.end(api.OutcomeAnswered)
 	return nil
 }

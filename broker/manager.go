@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -37,21 +36,12 @@ var managerMembers = map[string]method{
 // openSession checks, asks policy, finds a worker and gives it the session. It
 // returns when the worker has it.
 func openSession(b *Broker, ctx context.Context, t target) ([]any, error) {
-	service, user := t.call.Args[0].(string), t.call.Args[1].(string)
-	given := t.call.Args[2].(map[string]dbus.Variant)
-	if !policy.Decide(b.caller(t.call.Caller), policy.Open, policy.Object{}) {
-		return nil, denied("open sessions: only root may")
-	}
-	options, err := parseOptions(given)
-	if err = cmp.Or(checkService(service), checkUser(user), err); err != nil {
+	start, err := b.mayOpen(ctx, t)
+	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	start := &worker.Start{
-		Service: service, User: user, Options: options, Owner: b.describe(t.call.Caller),
-		CloseTimeoutUsec: uint64(b.config.CloseTimeout.Microseconds()),
-	}
 	if start.Session, err = b.numbers.next(ctx); err != nil {
 		return nil, &api.Error{Code: api.LimitExceeded, Text: "too many sessions are being opened at once: try again"}
 	}
@@ -60,6 +50,38 @@ func openSession(b *Broker, ctx context.Context, t target) ([]any, error) {
 		return nil, err
 	}
 	return []any{s.id, s.path()}, nil
+}
+
+// mayOpen is whether a caller may open the session that it wants, and what the
+// worker is to be told.
+func (b *Broker) mayOpen(ctx context.Context, t target) (*worker.Start, error) {
+	service, user := t.call.Args[0].(string), t.call.Args[1].(string)
+	options, err := parseOptions(t.call.Args[2].(map[string]dbus.Variant))
+	if err = cmp.Or(checkService(service), checkUser(user), err); err != nil {
+		return nil, err
+	}
+	admin := b.isAdmin(t.call.Caller.UID)
+	if err := checkOpening(admin, options); err != nil {
+		return nil, err
+	}
+	var uid *uint32
+	if !admin {
+		if err := b.admit(t.call.Caller); err != nil {
+			return nil, err
+		}
+		if uid, err = b.permitOpen(ctx, t.call, service, user); err != nil {
+			return nil, unless(err, "open sessions of this service")
+		}
+	}
+	return &worker.Start{
+		Service: service, User: user, UserUid: uid, Options: options, Owner: b.describe(t.call.Caller),
+		CloseTimeoutUsec: uint64(b.config.CloseTimeout.Microseconds()),
+	}, nil
+}
+
+// admit counts an OpenSession.
+func (b *Broker) admit(p *bus.Peer) error {
+	return b.look(func() error { return b.openings.take(p.UID, time.Now()) })
 }
 
 // startSession gives a session to an idle worker, and to the next when that
@@ -101,8 +123,8 @@ var errWorkerLost = errors.New("the worker is lost")
 
 // give makes a session of an idle worker. It runs in the owner.
 func (b *Broker) give(w *workers.Worker, p *bus.Peer, start *worker.Start, started chan error) (*session, error) {
-	most, _ := b.limits(p)
-	if b.charge(p.UID).sessions >= most {
+	if most := b.limits(p.UID).sessions; b.charge(p.UID).sessions >= most {
+		b.settle(p.UID)
 		return nil, &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("uid %d has %d sessions already: close one", p.UID, most)}
 	}
 	owner := b.client(p)
@@ -124,97 +146,11 @@ func (b *Broker) give(w *workers.Worker, p *bus.Peer, start *worker.Start, start
 }
 
 // describe is what the bus and /proc say of who opens a session. What comes
-// from /proc is for people to read: by now the pid may be another's.
+// from /proc is for people to read.
 func (b *Broker) describe(p *bus.Peer) *worker.Owner {
-	unit, comm := processInfo(p.PID)
+	unit, comm := p.Describe()
 	return &worker.Owner{Name: p.Name, BusId: b.bus.ID(), Uid: p.UID, Pid: p.PID, Unit: unit, Comm: comm}
 }
-
-// processInfo is the systemd unit (or scope) and the name of a process, empty
-// where they cannot be read.
-func processInfo(pid uint32) (unit, comm string) {
-	if pid == 0 {
-		return "", ""
-	}
-	if raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil {
-		comm = printable(strings.TrimSuffix(string(raw), "\n"))
-	}
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil {
-		return "", comm
-	}
-	for part := range strings.FieldsFuncSeq(string(raw), func(r rune) bool { return r == '/' || r == '\n' }) {
-		if strings.HasSuffix(part, ".service") || strings.HasSuffix(part, ".scope") {
-			unit = printable(part) // the innermost: a user's own unit is below the manager's
-		}
-	}
-	return unit, comm
-}
-
-// printable keeps what a process chose to be called from playing tricks.
-func printable(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	return s[:min(len(s), api.MaxName)]
-}
-
-// listed is one element of ListSessions, a(tssuso).
-type listed struct {
-	ID            uint64
-	Service, User string
-	Owner         uint32
-	State         string
-	Path          dbus.ObjectPath
-}
-
-func listSessions(b *Broker, _ context.Context, t target) ([]any, error) {
-	list := []listed{}
-	err := b.look(func() error {
-		for _, s := range b.seen(t.call.Caller) {
-			list = append(list, listed{s.id, s.start.GetService(), s.start.GetUser(), s.start.GetOwner().GetUid(), s.state, s.path()})
-		}
-		return nil
-	})
-	return []any{list}, err
-}
-
-// listedPrompt is one element of ListPrompts, a(tossa{sv}).
-type listedPrompt struct {
-	ID             uint64
-	Session        dbus.ObjectPath
-	Style, Message string
-	Details        map[string]dbus.Variant
-}
-
-func listPrompts(b *Broker, _ context.Context, t target) ([]any, error) {
-	list := []listedPrompt{}
-	size := 0
-	err := b.look(func() error {
-		for _, number := range sortedNumbers(b.prompts) {
-			q := b.prompts[number]
-			if !b.mayAnswer(t.call.Caller, q.asker) {
-				continue
-			}
-			// What modules say is under nobody's control, and a message that
-			// is too long ends our connection: the rest is for later calls.
-			if size += bus.Size(q.message, q.details); size > maxReply {
-				b.log.Warn("not every prompt fits in one list", "prompts", len(b.prompts))
-				break
-			}
-			list = append(list, listedPrompt{q.number, q.asker.path(), q.style, q.message, q.details})
-		}
-		return nil
-	})
-	return []any{list}, err
-}
-
-// maxReply bounds, roughly, the replies whose length grows with what there is.
-// A bus takes 32 MiB.
-const maxReply = 16 << 20
 
 func answerPrompt(b *Broker, ctx context.Context, t target) ([]any, error) {
 	return nil, b.answer(ctx, t.call, t.call.Args[0].(uint64), func() (*os.File, error) {
@@ -232,18 +168,23 @@ func answerPromptFD(b *Broker, ctx context.Context, t target) ([]any, error) {
 	})
 }
 
-func cancelPrompt(b *Broker, _ context.Context, t target) ([]any, error) {
-	return nil, b.cancel(t.call.Caller, t.call.Args[0].(uint64))
+func cancelPrompt(b *Broker, ctx context.Context, t target) ([]any, error) {
+	return nil, b.cancel(ctx, t.call, t.call.Args[0].(uint64))
 }
 
-func registerAgent(b *Broker, _ context.Context, t target) ([]any, error) {
+func registerAgent(b *Broker, ctx context.Context, t target) ([]any, error) {
 	for name := range t.call.Args[0].(map[string]dbus.Variant) {
 		return nil, &api.Error{Code: api.UnknownOption, Text: fmt.Sprintf("RegisterAgent has no option %s: it has none yet", quote(name))}
 	}
-	if !policy.Decide(b.caller(t.call.Caller), policy.Agent, policy.Object{}) {
+	who, err := b.caller(ctx, t.call.Caller)
+	if err == nil {
+		err = b.follow(ctx, t.call, b.rules.Load().Decide(who, policy.Agent, policy.Object{}), policy.Object{})
+	}
+	if err != nil {
+		b.refused(t.call.Caller, policy.Agent.String(), policy.Object{}, err)
 		return nil, denied("be an agent")
 	}
-	return nil, b.look(func() error { return b.enlist(t.call.Caller) })
+	return nil, b.look(func() error { return b.enlist(t.call.Caller, who) })
 }
 
 func unregisterAgent(b *Broker, _ context.Context, t target) ([]any, error) {

@@ -41,7 +41,7 @@ func (m *mirror) again() {
 // agents and the one of its user's, in line with what is wanted.
 func (s *session) mirror() {
 	q := s.prompt
-	if q == nil || q.style != api.StyleSecret && q.style != api.StyleVisible {
+	if q == nil || q.muted || q.style != api.StyleSecret && q.style != api.StyleVisible {
 		return
 	}
 	wanted := s.wantsAgents()
@@ -51,7 +51,9 @@ func (s *session) mirror() {
 	case q.mirror.posting == nil && s.b.files != nil:
 		q.mirror.posting = s.b.files.Post(protocol.Ask(s.start, s.question), q.replied)
 	}
-	if users := wanted && s.b.userFiles && s.resolved; users != s.userFile {
+	// The worker takes what a user's own agent answers, so that the gate does
+	// not see it: only for sessions that have none.
+	if users := wanted && s.b.userFiles && s.resolved && s.b.isAdmin(s.start.GetOwner().GetUid()); users != s.userFile {
 		s.mirrorTo(users)
 	}
 }
@@ -89,6 +91,7 @@ func (q *prompt) replied(r protocol.Reply) {
 	if r.Answer == nil {
 		q.b.post(func() {
 			if q.waits() {
+				q.b.auditPrompt(eventCancel, agentOrigin(r), q)
 				q.asker.cancel(q)
 			}
 		})
@@ -100,13 +103,17 @@ func (q *prompt) replied(r protocol.Reply) {
 		q.b.log.Error("an agent's answer could not be passed on", "prompt", q.number, "error", err)
 		return
 	}
-	if !q.b.post(func() { q.take(f) }) {
+	if !q.b.post(func() { q.take(f, agentOrigin(r)) }) {
 		_ = f.Close()
 	}
 }
 
+func agentOrigin(r protocol.Reply) origin {
+	return origin{channel: channelAskPassword, uid: r.UID, pid: uint32(r.PID)}
+}
+
 // take is the owner's part of replied.
-func (q *prompt) take(f *os.File) {
+func (q *prompt) take(f *os.File, by origin) {
 	defer func() { _ = f.Close() }()
 	if !q.waits() {
 		return
@@ -115,7 +122,7 @@ func (q *prompt) take(f *os.File) {
 	if q.claim != nil {
 		return // another answer was first
 	}
-	if err := q.asker.answer(q, make(claim, 1), f); err != nil {
+	if err := q.asker.answer(q, newClaim(by), f); err != nil {
 		q.b.log.Warn("an agent's answer was not taken", "prompt", q.number, "error", err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -140,7 +139,11 @@ func (b *Broker) dispatch(ctx context.Context, call *bus.Call) ([]any, error) {
 		return nil, standard("UnknownObject", "there is no object %s", call.Path)
 	}
 	if id != 0 { // a session's object shows nothing to whom it is not for, not even that it is there
-		if err := b.look(func() error { _, err := b.visible(call.Caller, id, policy.See); return err }); err != nil {
+		action := policy.See
+		if call.Member == "Close" {
+			action = policy.Manage
+		}
+		if err := b.permitSession(ctx, call, id, action); err != nil {
 			return nil, err
 		}
 	}
@@ -178,14 +181,10 @@ func parsePath(path dbus.ObjectPath) (session uint64, ok bool) {
 	return id, true
 }
 
-// visible finds a session for a caller who wants to do something to it. What it
-// may not do is refused in the same words whether the session exists or not.
-// It runs in the owner.
-func (b *Broker) visible(p *bus.Peer, id uint64, a policy.Action) (*session, error) {
+// find finds a session for a caller whom dispatch let through to it. It runs in
+// the owner.
+func (b *Broker) find(id uint64) (*session, error) {
 	s := b.sessions[id]
-	if !policy.Decide(b.caller(p), a, s.object()) {
-		return nil, denied("use this session, or there is none of this number")
-	}
 	if s == nil {
 		return nil, &api.Error{Code: api.NoSuchSession, Text: fmt.Sprintf("there is no session %d: ListSessions lists those there are", id)}
 	}
@@ -198,13 +197,14 @@ func standard(name, format string, args ...any) error {
 }
 
 // introspectObject describes an object, and names those below it that the
-// caller may see.
-func introspectObject(b *Broker, _ context.Context, t target) ([]any, error) {
+// caller may see, as far as that is known without polkit: tools introspect by
+// themselves.
+func introspectObject(b *Broker, ctx context.Context, t target) ([]any, error) {
 	node := introspect.Node{Name: string(t.call.Path)}
 	for _, name := range interfacesOf(t.call.Path, t.session) {
 		node.Interfaces = append(node.Interfaces, described[name])
 	}
-	for _, child := range b.childrenOf(t) {
+	for _, child := range b.childrenOf(ctx, t) {
 		node.Children = append(node.Children, introspect.Node{Name: child})
 	}
 	text, err := xml.MarshalIndent(node, "", "  ")
@@ -214,7 +214,7 @@ func introspectObject(b *Broker, _ context.Context, t target) ([]any, error) {
 	return []any{introspect.IntrospectDeclarationString + string(text)}, nil
 }
 
-func (b *Broker) childrenOf(t target) []string {
+func (b *Broker) childrenOf(ctx context.Context, t target) []string {
 	sessions := strings.TrimSuffix(api.SessionPrefix, "/")
 	path := string(t.call.Path)
 	if t.session != 0 {
@@ -225,23 +225,12 @@ func (b *Broker) childrenOf(t target) []string {
 		next, _, _ := strings.Cut(rest, "/")
 		return []string{next}
 	}
+	who, rules := b.callerAndRules(ctx, t.call.Caller)
 	var children []string
 	b.do(func() {
-		for _, s := range b.seen(t.call.Caller) {
+		for _, s := range b.visible(who, rules, false) {
 			children = append(children, strconv.FormatUint(s.id, 10))
 		}
 	})
 	return children
-}
-
-// seen are the sessions that a peer may see, in the order of their numbers.
-func (b *Broker) seen(p *bus.Peer) []*session {
-	var sessions []*session
-	for _, s := range b.sessions {
-		if s.announced && policy.Decide(b.caller(p), policy.See, s.object()) {
-			sessions = append(sessions, s)
-		}
-	}
-	slices.SortFunc(sessions, func(x, y *session) int { return int(int64(x.id - y.id)) })
-	return sessions
 }

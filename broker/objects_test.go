@@ -10,6 +10,7 @@ import (
 
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/worker"
+	"github.com/pamprompt/pamprompt/policy"
 )
 
 // The XML is the source; what is exported is compared with it.
@@ -31,7 +32,7 @@ func TestEveryPropertyOfTheXMLIsServedWithItsType(t *testing.T) {
 	s := b.newSession(&worker.Start{Session: 7, Owner: &worker.Owner{}, Options: &worker.Options{}}, nil)
 	for name, served := range map[string]map[string]dbus.Variant{
 		api.ManagerInterface: b.managerProperties(),
-		api.SessionInterface: s.properties(),
+		api.SessionInterface: s.properties(policy.Caller{Admin: true}),
 	} {
 		types := make(map[string]string)
 		for _, p := range described[name].Properties {

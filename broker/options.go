@@ -14,6 +14,7 @@ import (
 
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/worker"
+	"github.com/pamprompt/pamprompt/policy"
 )
 
 // maxTimeout keeps sums with a clock far from their limits.
@@ -204,6 +205,21 @@ func setPhases(o *worker.Options, names []string) error {
 		o.Phases = append(o.Phases, phase)
 	}
 	slices.Sort(o.Phases) // PAM's order, whatever the caller's
+	return nil
+}
+
+// checkOpening is policy's word on options that not everybody may set.
+func checkOpening(admin bool, o *worker.Options) error {
+	var names []string
+	for _, phase := range o.GetPhases() {
+		names = append(names, phase.Word())
+	}
+	if err := policy.CheckOpening(admin, policy.Opening{
+		Environment: o.GetEnvironment(), Phases: names,
+		TTY: o.GetTty(), Rhost: o.GetRhost(), Ruser: o.GetRuser(), XDisplay: o.GetXdisplay(),
+	}); err != nil {
+		return invalid("%v", err)
+	}
 	return nil
 }
 

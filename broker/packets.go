@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/worker"
 	"github.com/pamprompt/pamprompt/broker/bus"
+	"github.com/pamprompt/pamprompt/policy"
 )
 
 // Packet is one packet of the session's worker. It runs in the worker's
@@ -51,11 +53,13 @@ func (s *session) handle(m *worker.ToBroker, number uint64) error {
 	if s.started != nil && m.GetEntering() == nil && m.GetFailed() == nil && m.GetClosed() == nil {
 		return errors.New("it began with something else than Entering")
 	}
+	s.progress(m)
 	switch m := m.GetMessage().(type) {
 	case *worker.ToBroker_Entering:
 		return s.entering(m.Entering)
 	case *worker.ToBroker_Resolved:
 		s.resolved, s.uid = true, m.Resolved.GetUid()
+		s.reconsider()
 		s.mirror()
 	case *worker.ToBroker_Prompt:
 		if s.prompt != nil {
@@ -79,6 +83,28 @@ func (s *session) handle(m *worker.ToBroker, number uint64) error {
 	return nil
 }
 
+// progress lets the next answer go, when PAM goes on with other things than the
+// last one: what it thought of that it has said, and waited as long as it wanted.
+func (s *session) progress(m *worker.ToBroker) {
+	switch m.GetMessage().(type) {
+	case *worker.ToBroker_Entering, *worker.ToBroker_Prompt, *worker.ToBroker_Opened:
+		s.pass()
+	}
+}
+
+// reconsider looks again who may know of the prompt, now that it is known whom
+// it is about.
+func (s *session) reconsider() {
+	if s.prompt == nil {
+		return
+	}
+	for c := range s.b.agents {
+		if s.prompt.told[c.peer.Name] == nil {
+			s.b.offer(c, s.prompt)
+		}
+	}
+}
+
 // entering follows the phases, which only go forward, except that
 // authentication may be tried again.
 func (s *session) entering(e *worker.Entering) error {
@@ -91,8 +117,9 @@ func (s *session) entering(e *worker.Entering) error {
 	if first {
 		s.take(nil)
 		s.announce()
-		s.b.log.Info("session opened by a caller", "session", s.id, "service", s.start.GetService(),
-			"owner-uid", s.start.GetOwner().GetUid(), "owner-pid", s.start.GetOwner().GetPid(), "worker", s.worker.PID())
+		owner := s.start.GetOwner()
+		s.b.audit(slog.LevelInfo, "session begins", eventOpen, s.about(),
+			origin{channelDBus, owner.GetUid(), owner.GetPid(), owner.GetName()}.attrs(), []slog.Attr{slog.Int("worker", s.worker.PID())})
 	}
 	return nil
 }
@@ -120,6 +147,7 @@ func (s *session) taken(t *worker.Taken) error {
 		return nil // the question ended while the answer was on its way
 	}
 	if t.GetError() == "" {
+		s.b.auditPrompt(eventAnswer, q.claim.by, q)
 		q.release(nil)
 		q.end(api.OutcomeAnswered)
 		return nil
@@ -128,10 +156,16 @@ func (s *session) taken(t *worker.Taken) error {
 		return fmt.Errorf("it refused an answer with an error of no name")
 	}
 	q.release(&api.Error{Code: api.Code(t.GetError()), Text: clean([]byte(t.GetText()))})
-	q.mirror.again()
-	s.mirror()
-	s.notify() // it waits again
+	s.again()
+	s.pass()
 	return nil
+}
+
+// again has the prompt wait once more: the answer that came was of no use.
+func (s *session) again() {
+	s.prompt.mirror.again()
+	s.mirror()
+	s.notify()
 }
 
 func (s *session) withdrawn(w *worker.Withdrawn) error {
@@ -145,6 +179,7 @@ func (s *session) withdrawn(w *worker.Withdrawn) error {
 	case worker.Outcome_OUTCOME_EXPIRED:
 		q.end(api.OutcomeExpired)
 	case worker.Outcome_OUTCOME_ANSWERED:
+		s.b.auditPrompt(eventAnswer, origin{channel: channelUserAgent, uid: s.uid}, q)
 		q.end(api.OutcomeAnswered)
 	default:
 		q.end(api.OutcomeSessionClosed)
@@ -155,11 +190,26 @@ func (s *session) withdrawn(w *worker.Withdrawn) error {
 // tell passes on a text that wants no answer.
 func (s *session) tell(m *worker.Message) {
 	s.notice(m)
-	for _, p := range s.audience() {
-		s.b.bus.Send(bus.Signal{
-			Dest: p.Name, Path: api.RootPath, Name: api.ManagerInterface + ".Message",
-			Values: []any{s.path(), styleName(m.GetStyle()), clean(m.GetText())},
-		})
+	text := bus.Signal{
+		Path: api.RootPath, Name: api.ManagerInterface + ".Message",
+		Values: []any{s.path(), styleName(m.GetStyle()), clean(m.GetText())},
+	}
+	for _, c := range s.hearers() {
+		text.Dest = c.peer.Name
+		s.b.bus.Send(text)
+	}
+	for c := range s.b.agents {
+		text.Dest = c.peer.Name
+		switch s.b.rules.Load().Decide(c.who, policy.Answer, s.object()).Verdict {
+		case policy.Allow:
+			s.b.bus.Send(text)
+		case policy.Polkit:
+			if c.vetting.approved(s) {
+				s.b.bus.Send(text)
+			} else {
+				s.b.owe(c, s, text)
+			}
+		}
 	}
 }
 

@@ -27,10 +27,11 @@ type prompt struct {
 	asker   asker
 	style   string
 	message string
-	details map[string]dbus.Variant
-	claim   claim                // the answer that is on its way to the worker; nil while the slot is free
-	told    map[string]*bus.Peer // whom to tell of the end, by unique name
-	mirror  mirror               // for agents that know no D-Bus
+	details map[string]dbus.Variant // but for those of detailsFor
+	claim   *claim                  // the answer that is on its way to the worker; nil while the slot is free
+	told    map[string]*client      // whom to tell of the end, by unique name
+	muted   bool                    // it is being cancelled, and nobody is told of it
+	mirror  mirror                  // for agents that know no D-Bus
 }
 
 // asker is who put a question: a session, whose worker waits, or another
@@ -41,31 +42,50 @@ type asker interface {
 	object() policy.Object
 	// path is the object on the bus; "/" when it has none.
 	path() dbus.ObjectPath
-	// audience is who is to be told of the question.
-	audience() []*bus.Peer
+	// hearers are whom the question is told to besides agents.
+	hearers() []*client
+	// waiting is the question; nil when it has ended.
+	waiting() *prompt
 	// answer passes an answer on. What becomes of it is said on c, by now or
 	// later; an error means that the answer did not leave. f stays the caller's.
-	answer(q *prompt, c claim, f *os.File) error
+	answer(q *prompt, c *claim, f *os.File) error
 	// cancel gives the question up. That it is given up is seen by its end.
 	cancel(q *prompt)
 	// ended is called at the end of the question.
 	ended(q *prompt)
 }
 
-// claim is where whoever answered waits for what the worker says of it; it
-// holds one.
-type claim chan error
+// claim is an answer: who gave it, and where they wait for what the worker says
+// of it.
+type claim struct {
+	by      origin
+	verdict chan error // holds one
+}
+
+func newClaim(by origin) *claim { return &claim{by, make(chan error, 1)} }
 
 // ask makes a prompt of what a worker said, and tells everybody.
 func (s *session) ask(p *worker.Prompt, number uint64) {
 	s.question = p
-	s.prompt = s.b.newPrompt(&prompt{
+	q := &prompt{
 		number:  number,
 		asker:   s,
 		style:   styleName(p.GetStyle()),
 		message: clean(p.GetText()),
 		details: s.details(p),
-	})
+	}
+	s.prompt = q
+	owner := s.start.GetOwner().GetUid()
+	u := s.b.charge(owner)
+	u.prompts++
+	if most := s.b.limits(owner).prompts; u.prompts > most {
+		s.b.log.Warn("a prompt is cancelled: too many of this uid wait", "session", s.id, "owner-uid", owner, "most", most)
+		s.b.hold(q)
+		q.muted = true
+		s.cancel(q)
+		return
+	}
+	s.b.newPrompt(q)
 	s.hideNotice() // the question says it too
 	s.mirror()
 	s.notify()
@@ -73,13 +93,31 @@ func (s *session) ask(p *worker.Prompt, number uint64) {
 
 // newPrompt adds a prompt to those that wait, and tells everybody.
 func (b *Broker) newPrompt(q *prompt) *prompt {
-	q.b, q.told = b, make(map[string]*bus.Peer)
-	b.prompts[q.number] = q
-	for _, peer := range q.asker.audience() {
-		q.tell(peer)
+	b.hold(q)
+	for _, c := range q.asker.hearers() {
+		q.tell(c)
+	}
+	for c := range b.agents {
+		b.offer(c, q)
 	}
 	return q
 }
+
+// hold adds a prompt to those that wait.
+func (b *Broker) hold(q *prompt) {
+	q.b, q.told = b, make(map[string]*client)
+	b.prompts[q.number] = q
+}
+
+// hearers are the opener, if it asked for it and hears nothing as an agent.
+func (s *session) hearers() []*client {
+	if s.hasOwnEar() {
+		return []*client{s.owner}
+	}
+	return nil
+}
+
+func (s *session) waiting() *prompt { return s.prompt }
 
 // details are the circumstances of a question. Absent is what is not known.
 func (s *session) details(p *worker.Prompt) map[string]dbus.Variant {
@@ -92,9 +130,6 @@ func (s *session) details(p *worker.Prompt) map[string]dbus.Variant {
 		"phase":     p.GetPhase().Word(),
 		"index":     p.GetIndex(),
 		"source":    api.SourcePAM,
-	}
-	if s.resolved {
-		d["uid"] = s.uid
 	}
 	if owner.GetPid() != 0 {
 		d["owner-pid"] = owner.GetPid()
@@ -152,12 +187,29 @@ func texts(messages []*worker.Message) saids {
 	return out
 }
 
-func (q *prompt) tell(p *bus.Peer) {
-	q.told[p.Name] = p
+func (q *prompt) tell(c *client) {
+	q.told[c.peer.Name] = c
 	q.b.bus.Send(bus.Signal{
-		Dest: p.Name, Path: api.RootPath, Name: api.ManagerInterface + ".Prompt",
-		Values: []any{q.number, q.asker.path(), q.style, q.message, q.details},
+		Dest: c.peer.Name, Path: api.RootPath, Name: api.ManagerInterface + ".Prompt",
+		Values: []any{q.number, q.asker.path(), q.style, q.message, q.detailsFor(c.who)},
 	})
+}
+
+// detailsFor are the details that somebody may see: the uid tells whether there
+// is such a user, which only the admin and the user may know.
+func (q *prompt) detailsFor(who policy.Caller) map[string]dbus.Variant {
+	uid, known := uidFor(who, q.asker.object())
+	if !known {
+		return q.details
+	}
+	details := maps.Clone(q.details)
+	details["uid"] = dbus.MakeVariant(uid)
+	return details
+}
+
+// uidFor is the uid of the user that an object is about, if somebody may know.
+func uidFor(who policy.Caller, o policy.Object) (uid uint32, known bool) {
+	return o.UserUID, o.UserKnown && (who.Admin || who.UID == o.UserUID)
 }
 
 // end withdraws the prompt from everybody who was told of it. An answer that is
@@ -167,10 +219,10 @@ func (q *prompt) end(outcome string) {
 	q.mirror.close() // first, so that whoever hears of the end finds no file
 	delete(b.prompts, q.number)
 	b.answered.add(past{q.number, q.asker.object(), outcome})
-	for _, p := range q.told {
-		if !p.Left() {
+	for _, c := range q.told {
+		if !c.peer.Left() {
 			b.bus.Send(bus.Signal{
-				Dest: p.Name, Path: api.RootPath, Name: api.ManagerInterface + ".PromptClosed",
+				Dest: c.peer.Name, Path: api.RootPath, Name: api.ManagerInterface + ".PromptClosed",
 				Values: []any{q.number, outcome},
 			})
 		}
@@ -183,7 +235,7 @@ func (q *prompt) end(outcome string) {
 
 // release lets go of the claim and tells whoever answered.
 func (q *prompt) release(verdict error) {
-	q.claim <- verdict
+	q.claim.verdict <- verdict
 	q.claim = nil
 }
 

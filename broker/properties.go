@@ -52,12 +52,17 @@ func (s *session) publicProperties() map[string]dbus.Variant {
 	})
 }
 
-// properties are all of a session's, for who may see it.
-func (s *session) properties() map[string]dbus.Variant {
+// properties are all of a session's, for who may see it. The environment is for
+// its owner and the admin alone.
+func (s *session) properties(who policy.Caller) map[string]dbus.Variant {
 	owner := s.start.GetOwner()
-	uid := ^uint32(0)
-	if s.resolved {
-		uid = s.uid
+	uid, known := uidFor(who, s.object())
+	if !known {
+		uid = ^uint32(0)
+	}
+	environment := []string{}
+	if who.Admin || who.UID == owner.GetUid() {
+		environment = append(environment, s.environment...)
 	}
 	all := variants(map[string]any{
 		"Id":          s.id,
@@ -67,7 +72,7 @@ func (s *session) properties() map[string]dbus.Variant {
 		"OwnerUID":    owner.GetUid(),
 		"OwnerPID":    owner.GetPid(),
 		"ResultText":  s.text,
-		"Environment": append([]string{}, s.environment...),
+		"Environment": environment,
 		"Linger":      s.start.GetOptions().GetLinger(),
 	})
 	for name, value := range s.publicProperties() {
@@ -82,9 +87,9 @@ func (b *Broker) allProperties(t target, iface string) (map[string]dbus.Variant,
 	err := b.look(func() error {
 		switch {
 		case t.session != 0 && (iface == api.SessionInterface || iface == ""):
-			s, err := b.visible(t.call.Caller, t.session, policy.See)
+			s, err := b.find(t.session)
 			if err == nil {
-				all = s.properties()
+				all = s.properties(b.basic(t.call.Caller))
 			}
 			return err
 		case t.session == 0 && (iface == api.ManagerInterface || iface == ""):
@@ -130,12 +135,12 @@ func setProperty(b *Broker, ctx context.Context, t target) ([]any, error) {
 	return nil, standard("PropertyReadOnly", "property %s cannot be set", quote(t.call.Args[1].(string)))
 }
 
-func getManagedObjects(b *Broker, _ context.Context, t target) ([]any, error) {
+func getManagedObjects(b *Broker, ctx context.Context, t target) ([]any, error) {
 	objects := make(map[dbus.ObjectPath]map[string]map[string]dbus.Variant)
 	size := 0
-	err := b.look(func() error {
-		for _, s := range b.seen(t.call.Caller) {
-			all := s.properties()
+	err := b.seen(ctx, t.call, func(who policy.Caller, seen []*session) error {
+		for _, s := range seen {
+			all := s.properties(who)
 			if size += bus.Size(all) + 1024; size > maxReply {
 				return &api.Error{Code: api.LimitExceeded, Text: "there are too many sessions for one reply: use ListSessions"}
 			}

@@ -5,6 +5,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"time"
@@ -77,7 +78,10 @@ func (s *session) object() policy.Object {
 	if s == nil {
 		return policy.Object{}
 	}
-	return policy.Object{Exists: true, OwnerUID: s.start.GetOwner().GetUid()}
+	return policy.Object{
+		Exists: true, OwnerUID: s.start.GetOwner().GetUid(),
+		Service: s.start.GetService(), User: s.start.GetUser(), UserKnown: s.resolved, UserUID: s.uid,
+	}
 }
 
 func (s *session) over() bool { return s.state == api.StateClosed || s.state == api.StateFailed }
@@ -181,6 +185,8 @@ func (s *session) end(state string, result int32, text string) {
 	if s.prompt != nil {
 		s.prompt.end(api.OutcomeSessionClosed)
 	}
+	s.pass()
+	b.forget(s)
 	s.result, s.text = result, text
 	if s.announced {
 		b.live--
@@ -198,7 +204,8 @@ func (s *session) end(state string, result int32, text string) {
 		return
 	}
 	s.enter(state)
-	b.log.Info("session ended", "session", s.id, "state", state, "pam", result, "why", text)
+	b.audit(slog.LevelInfo, "session ended", eventClose, s.about(),
+		[]slog.Attr{slog.String("state", state), slog.Int("pam", int(result)), slog.String("why", text)})
 	if s.owner == nil && !s.start.GetOptions().GetLinger() {
 		s.forget()
 		return

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/pamprompt/pamprompt/api"
-	"github.com/pamprompt/pamprompt/policy"
 )
 
 var sessionMembers = map[string]method{
@@ -38,10 +37,11 @@ func waitSession(b *Broker, ctx context.Context, t target) ([]any, error) {
 // one while one can come.
 func nextPrompt(b *Broker, ctx context.Context, t target) ([]any, error) {
 	after := t.call.Args[0].(uint64)
+	who := b.basic(t.call.Caller)
 	var reply []any
 	err := b.await(ctx, t, func(s *session) (bool, error) {
 		if q := s.prompt; q != nil && q.number > after && q.claim == nil {
-			reply = []any{q.number, q.style, q.message, q.details}
+			reply = []any{q.number, q.style, q.message, q.detailsFor(who)}
 			return true, nil
 		}
 		if s.over() || s.state == api.StateOpen {
@@ -64,7 +64,7 @@ func (b *Broker) await(ctx context.Context, t target, done func(*session) (bool,
 		)
 		err := b.look(func() (err error) {
 			if s == nil {
-				if s, err = b.visible(t.call.Caller, t.session, policy.See); err != nil {
+				if s, err = b.find(t.session); err != nil {
 					return err
 				}
 			}
@@ -87,7 +87,10 @@ func (b *Broker) await(ctx context.Context, t target, done func(*session) (bool,
 
 func closeSession(b *Broker, _ context.Context, t target) ([]any, error) {
 	return nil, b.look(func() error {
-		s, err := b.visible(t.call.Caller, t.session, policy.Manage)
+		if t.call.Caller.Left() {
+			return errCallerLeft
+		}
+		s, err := b.find(t.session)
 		if err == nil {
 			s.close(fmt.Sprintf("closed by uid %d", t.call.Caller.UID))
 		}

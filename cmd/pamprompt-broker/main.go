@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command pamprompt-broker serves org.pamprompt.Broker1. It writes its log to
-// standard error and, with --private-bus, one line to standard output: the
-// address of that bus, when it serves. It exits with 0 after SIGTERM or
-// SIGINT, 2 when it was called wrongly, else with 1.
+// standard error (package journal) and, with --private-bus, one line to
+// standard output: the address of that bus, when it serves. It exits with 0
+// after SIGTERM or SIGINT, 2 when it was called wrongly, else with 1.
 package main
 
 import (
@@ -22,6 +22,8 @@ import (
 
 	protocol "github.com/pamprompt/pamprompt/api/askpassword"
 	"github.com/pamprompt/pamprompt/broker"
+	"github.com/pamprompt/pamprompt/journal"
+	"github.com/pamprompt/pamprompt/policy"
 )
 
 // version is set by the linker.
@@ -40,6 +42,7 @@ type flags struct {
 	closeTimeout time.Duration
 	askPassword  string
 	userFiles    string
+	policy       string
 }
 
 var whens = []broker.UserFiles{broker.UserFilesAuto, broker.UserFilesYes, broker.UserFilesNo}
@@ -60,6 +63,8 @@ func parseFlags(args []string) (*flags, error) {
 		"in this `directory`; empty for neither (default "+protocol.System+", with --private-bus empty)")
 	set.StringVar(&f.userFiles, "user-ask-password", string(broker.UserFilesAuto), "ask users' own agents about themselves too: `when`, yes, no, or\n"+
 		"auto for on systemd 257 or later")
+	set.StringVar(&f.policy, "policy", "", "take the rules of who may do what from this `directory`; SIGHUP reads them again\n"+
+		"(default "+policy.Dir+", with --private-bus none)")
 	showVersion := set.Bool("version", false, "print the version")
 	if err := set.Parse(args); err != nil {
 		return nil, err
@@ -68,10 +73,15 @@ func parseFlags(args []string) (*flags, error) {
 		fmt.Println("pamprompt-broker", version)
 		return nil, flag.ErrHelp
 	}
-	given := false
-	set.Visit(func(option *flag.Flag) { given = given || option.Name == "ask-password" })
-	if !given && !f.privateBus { // agents of the system have no business on a private bus
-		f.askPassword = protocol.System
+	given := make(map[string]bool)
+	set.Visit(func(option *flag.Flag) { given[option.Name] = true })
+	if !f.privateBus { // agents and rules of the system have no business on a private bus
+		if !given["ask-password"] {
+			f.askPassword = protocol.System
+		}
+		if !given["policy"] {
+			f.policy = policy.Dir
+		}
 	}
 	var wrong error
 	switch {
@@ -81,6 +91,8 @@ func parseFlags(args []string) (*flags, error) {
 		wrong = fmt.Errorf("--user-ask-password=%s is none of %s, %s and %s", f.userFiles, whens[0], whens[1], whens[2])
 	case f.askPassword != "" && !filepath.IsAbs(f.askPassword):
 		wrong = fmt.Errorf("--ask-password=%s is no absolute path", f.askPassword)
+	case f.policy != "" && !filepath.IsAbs(f.policy):
+		wrong = fmt.Errorf("--policy=%s is no absolute path", f.policy)
 	case f.closeTimeout < time.Second:
 		wrong = fmt.Errorf("--close-timeout=%v is under a second", f.closeTimeout)
 	case f.pamDir != "" && f.worker == "" && !f.privateBus:
@@ -93,7 +105,7 @@ func parseFlags(args []string) (*flags, error) {
 }
 
 func main() {
-	f, err := parseFlags(os.Args[1:])
+	f, err := parseFlags(arguments())
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return
@@ -102,8 +114,12 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: f.logLevel}))
-	if err := run(ctx, f, log); err != nil {
+	log := journal.Logger("pamprompt-broker", f.logLevel)
+	err = harden()
+	if err == nil {
+		err = run(ctx, f, log)
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "pamprompt-broker: %v\n", err)
 		os.Exit(1)
 	}

@@ -29,6 +29,7 @@ const connectTimeout = 30 * time.Second
 // run puts the parts together, in the order in which they need each other, and
 // takes them apart in the reverse one.
 func run(ctx context.Context, f *flags, log *slog.Logger) error {
+	reloads := hangups()
 	address, socket := transport.SystemAddress(), f.socket
 	var children []*embedded.Child
 	defer func() {
@@ -66,7 +67,7 @@ func run(ctx context.Context, f *flags, log *slog.Logger) error {
 	}
 	b, err := connect(ctx, broker.Config{
 		Address: address, Pool: pool, Log: log, Version: version, CloseTimeout: f.closeTimeout, Alone: f.privateBus,
-		AskPassword: f.askPassword, UserFiles: broker.UserFiles(f.userFiles),
+		Rules: firstRules(f.policy, log), AskPassword: f.askPassword, UserFiles: broker.UserFiles(f.userFiles),
 		Ready: func() {
 			if f.privateBus {
 				fmt.Println("DBUS_SYSTEM_BUS_ADDRESS=" + address)
@@ -85,6 +86,7 @@ func run(ctx context.Context, f *flags, log *slog.Logger) error {
 		}
 		children = append(children, child)
 	}
+	go reload(ctx, reloads, f.policy, b.SetRules, log)
 	return serve(ctx, b, children)
 }
 

@@ -17,6 +17,7 @@
 //	main.go      the root command
 //	exit.go      exit codes, and what to do about an error
 //	output.go    columns, JSON lines, cleaned text
+//	process.go   what keeps answers from other processes of the same user
 //	terminal.go  the terminal: its mode, reading a line into a secret
 //	ask.go       prompts on the terminal, one after the other
 //	the others   one subcommand each

@@ -23,7 +23,11 @@ var version = "0.1.0-dev" // stamped by make build
 var interrupt os.Signal = os.Interrupt
 
 func main() {
-	os.Exit(run(os.Args[1:]))
+	if err := harden(); err != nil {
+		fmt.Fprintf(os.Stderr, "pamprompt-client: %v\n", err)
+		os.Exit(exitFailure)
+	}
+	os.Exit(run(arguments()))
 }
 
 // tool is what every subcommand gets.

@@ -242,7 +242,7 @@ func TestSomebodyElsesSessionsAndPrompts(t *testing.T) {
 	if got := call("ListPrompts"); got != "a(tossa{sv}) 0" {
 		t.Errorf("ListPrompts: %s", got)
 	}
-	if got := call("OpenSession", "ssa{sv}", "ask", "root", "0"); !strings.Contains(got, "you may not open sessions") {
+	if got := call("OpenSession", "ssa{sv}", "ask", "root", "0"); !strings.Contains(got, "you may not open sessions of this service") {
 		t.Errorf("OpenSession: %s", got)
 	}
 	if got := call("RegisterAgent", "a{sv}", "0"); got != "" {

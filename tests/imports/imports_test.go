@@ -64,12 +64,13 @@ var allowed = map[string][]string{
 	"api/worker":           {},
 	"api":                  {"api"},
 	"dbus-1":               {},
+	"journal":              {},
 	"policy":               {"api"},
 	"broker":               {"broker", "policy", "api", "dbus-1"},
 	"conv":                 {"conv", "api/worker", "api/secret", "api/askpassword"},
-	"cmd/pamprompt-broker": {"cmd/pamprompt-broker", "broker", "policy", "api", "dbus-1"},
+	"cmd/pamprompt-broker": {"cmd/pamprompt-broker", "broker", "policy", "api", "dbus-1", "journal"},
 	"cmd/pamprompt-client": {"cmd/pamprompt-client", "api"},
-	"cmd/pamprompt-worker": {"cmd/pamprompt-worker", "conv", "api/worker", "api/secret"},
+	"cmd/pamprompt-worker": {"cmd/pamprompt-worker", "conv", "api/worker", "api/secret", "journal"},
 }
 
 func within(folder, parent string) bool {
