@@ -87,6 +87,7 @@ func (b *Broker) permit(ctx context.Context, call *bus.Call, a policy.Action, fi
 			// Nobody is asked for a password to no avail, but for the last
 			// action, which is asked about what does not exist too.
 			Interactive: call.Interactive && (counts || action != policy.PolkitAnswerOwn),
+			Private:     true,
 		})
 		if err == nil && counts {
 			return nil
@@ -99,8 +100,8 @@ func (b *Broker) permit(ctx context.Context, call *bus.Call, a policy.Action, fi
 	return errRefused
 }
 
-// polkitDetails is what rules in JavaScript may look at. That there is none does
-// not show in their number.
+// polkitDetails is what rules in JavaScript may look at. That there is no such
+// object does not show in their number.
 func polkitDetails(o policy.Object) map[string]string {
 	return map[string]string{"service": o.Service, "user": o.User}
 }

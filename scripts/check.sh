@@ -50,7 +50,7 @@ spdx() {
 			bad=1
 		fi
 	done < <(
-		scripts/files.sh go sh py c proto xml conf service socket toml bash | grep -v /testdata/ | sort -u
+		scripts/files.sh go sh py c proto xml conf policy service socket toml bash | grep -v /testdata/ | sort -u
 		printf 'Makefile\n'
 	)
 	return $bad
@@ -62,6 +62,8 @@ xml() {
 	local dtd=/usr/share/xml/dbus-1/introspect.dtd file files
 	mapfile -t files < <(scripts/files.sh xml)
 	xmllint --nonet --noout --dtdvalid "$dtd" "${files[@]}" || return 1
+	mapfile -t files < <(scripts/files.sh policy)
+	xmllint --nonet --noout --dtdvalid /usr/share/polkit-1/policyconfig-1.dtd "${files[@]}" || return 1
 	# The DTD of bus configurations knows none of the attributes that all of
 	# them use (dbus 1.14), so those are only parsed.
 	mapfile -t files < <(scripts/files.sh conf)

@@ -47,6 +47,7 @@ var (
 	ErrTooMany   = fmt.Errorf("%d questions of this uid wait for polkit already", maxChecks)
 	ErrLeft      = errors.New("the caller has left the bus")
 	ErrSlow      = errors.New("polkit did not answer in time")
+	ErrDetails   = errors.New("polkit would ask somebody first, but only because of details that must not be shown")
 )
 
 // Question is what polkit is asked. The subject is the caller's connection to
@@ -56,6 +57,10 @@ type Question struct {
 	Action      string            // org.pamprompt.*, of the file of actions
 	Details     map[string]string // for rules and for the texts of the action
 	Interactive bool              // somebody may be asked for a password
+	// Private says that the caller did not say the details itself. polkit hands
+	// them to whoever asks for the password, which may be a program of the
+	// caller's own that wants to know them.
+	Private bool
 }
 
 // Authority asks. Its methods may be called from any goroutine.
@@ -80,6 +85,32 @@ func (a *Authority) Check(ctx context.Context, q Question) error {
 		return ErrTooMany
 	}
 	defer a.leave(q.Caller.UID)
+	if !q.Interactive || !q.Private {
+		return a.once(ctx, q)
+	}
+	// Rules may say yes or no by the details. If it takes a password, they are
+	// left out of the question, and must not be why it does.
+	silent, blank := q, q
+	silent.Interactive = false
+	if err := a.once(ctx, silent); !errors.Is(err, ErrChallenge) {
+		return err
+	}
+	blank.Details = make(map[string]string)
+	for name := range q.Details {
+		blank.Details[name] = ""
+	}
+	silent.Details = blank.Details
+	switch err := a.once(ctx, silent); {
+	case err == nil:
+		return ErrDetails
+	case !errors.Is(err, ErrChallenge):
+		return err
+	}
+	return a.once(ctx, blank)
+}
+
+// once asks one question.
+func (a *Authority) once(ctx context.Context, q Question) error {
 	limit := timeout
 	var flags uint32
 	if q.Interactive {
