@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/godbus/dbus/v5"
 
@@ -24,6 +25,8 @@ type Client struct {
 	ended  chan struct{}  // closed when the connection is
 	behind sync.WaitGroup // calls that nobody waits for
 	slots  chan struct{}  // one for each call that is not answered yet
+
+	interactive atomic.Bool // polkit may ask somebody for a password
 
 	agents struct { // held across calls, so that they reach the broker in order
 		sync.Mutex
@@ -84,6 +87,11 @@ func (c *Client) introduce(ctx context.Context) error {
 	}
 	return c.listen(ctx)
 }
+
+// AllowInteraction says whether polkit may ask somebody for a password before the
+// broker does what is called from now on (ALLOW_INTERACTIVE_AUTHORIZATION of the
+// D-Bus Specification). Such a call may take two minutes. At first it may not.
+func (c *Client) AllowInteraction(allowed bool) { c.interactive.Store(allowed) }
 
 // Close ends the Client's watchers, waits and connection, and with it every
 // session that was opened without Linger. It returns when no goroutine of the

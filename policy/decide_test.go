@@ -57,6 +57,7 @@ func TestDecideByDefault(t *testing.T) {
 		{"another user asks polkit to answer", bert, Answer, annas, Polkit, PolkitAnswerAny},
 		{"another user asks polkit to close", bert, Manage, annas, Polkit, PolkitManage},
 		{"about one's own account there are two ways", anna, Answer, forAnna, Polkit, PolkitAnswerOwn + " " + PolkitAnswerAny},
+		{"a uid that is not known to be the user's is not one's own", anna, Answer, Object{Exists: true, UserUID: 1000}, Polkit, PolkitAnswerAny},
 		{"an account whose uid nobody knows is not one's own, whatever its name", anna, Answer, unheard, Polkit, PolkitAnswerAny},
 		{"what does not exist is asked for like what does", bert, See, nothing, Polkit, PolkitList},
 		{"its prompts too", bert, Answer, nothing, Polkit, PolkitAnswerAny},
@@ -73,7 +74,8 @@ func TestDecideByDefault(t *testing.T) {
 		{"a negative action is refused", anna, -1, annas, Deny, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for name, r := range map[string]*Rules{"nil": nil, "no rules": {}} {
+			other := parse(t, "action = [\"open\", \"see\", \"answer\", \"manage\"]\nservice = \"other\"\nverdict = \"allow\"")
+			for name, r := range map[string]*Rules{"nil": nil, "no rules": {}, "other rules": other} {
 				got := r.Decide(c.caller, c.action, c.object)
 				if got.Verdict != c.want || strings.Join(got.Polkit, " ") != c.polkit || got.Why == "" {
 					t.Errorf("%s: %s %q (%s), want %s %q", name, got.Verdict, got.Polkit, got.Why, c.want, c.polkit)
@@ -152,6 +154,21 @@ func TestDecideByRules(t *testing.T) {
 				t.Errorf("%s with %d actions of polkit", d.Verdict, len(d.Polkit))
 			}
 		})
+	}
+}
+
+func TestClosed(t *testing.T) {
+	r := Closed("the reason")
+	for a := Open; a <= Agent; a++ {
+		if d := r.Decide(bert, a, annas); d.Verdict != Deny || d.Why != "the reason" {
+			t.Errorf("%s is %s (%s)", a, d.Verdict, d.Why)
+		}
+		if d := r.Decide(root, a, annas); d.Verdict != Allow {
+			t.Errorf("%s of the admin is %s (%s)", a, d.Verdict, d.Why)
+		}
+	}
+	if d := r.Decide(anna, Manage, annas); d.Verdict != Allow {
+		t.Errorf("the owner may not: %s", d.Why)
 	}
 }
 

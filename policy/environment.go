@@ -86,11 +86,11 @@ var refused = newNames([]family{
 		"CONFIGURATION_DIRECTORY"},
 	// systemd's libraries: which user database to believe, what to skip.
 	{"systemd's libraries obey it", "SYSTEMD_*"},
-	// pam_systemd releases the session of this name when ours closes, whoever's
-	// it is. Only pam_systemd itself knows the right one.
+	// pam_systemd asks logind to release the session of this name when ours
+	// closes, whoever's it is. Only pam_systemd itself knows the right one.
 	{"pam_systemd sets it", "XDG_SESSION_ID"},
 	// pam_exec puts PAM_USER, PAM_SERVICE and the like behind the PAM environment,
-	// and the first of two is what its program gets: the caller's. pam_krb5 and
+	// and of two getenv takes the first, which is the caller's. pam_krb5 and
 	// pam_kwallet hand files and sockets from phase to phase in such names.
 	{"PAM modules set it", "PAM_*"},
 })

@@ -125,7 +125,8 @@ func readRegular(name string) ([]byte, error) {
 	return text, nil
 }
 
-// resolveGroups gives groups their numbers. One that is unknown matches nobody.
+// resolveGroups gives groups their numbers. One that is unknown matches nobody,
+// which a rule that denies must not do: it would let through whom it is for.
 func (r *Rules) resolveGroups() error {
 	var numbers map[string]uint32
 	for i := range r.rules {
@@ -143,6 +144,9 @@ func (r *Rules) resolveGroups() error {
 			}
 			if id, known := numbers[m.group]; known {
 				m.id, m.group = id, ""
+			} else if rule.verdict == Deny {
+				return fmt.Errorf("%s:%d: %s has no group %q, so that this rule would deny nobody: use its number if it is somewhere else",
+					rule.file, rule.line, groupFile, m.group)
 			} else {
 				r.warnings = append(r.warnings, fmt.Sprintf("%s:%d: %s has no group %q, so that nobody is in it: use its number if it is somewhere else",
 					rule.file, rule.line, groupFile, m.group))

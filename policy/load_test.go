@@ -117,8 +117,9 @@ func asRoot(t *testing.T) {
 }
 
 func TestGroupsAndWarnings(t *testing.T) {
-	const text = "[[rule]]\naction = \"see\"\ncaller = [\"group:root\", \"group:no such group\", \"unit:a.service\", \"unit:b.service\"]\nverdict = %q\n"
-	dir := directory(t, map[string]string{"a.toml": fmt.Sprintf(text, "deny"), "b.toml": "\n" + fmt.Sprintf(text, "allow")})
+	const text = "[[rule]]\naction = \"see\"\ncaller = [\"group:root\", %s\"unit:a.service\", \"unit:b.service\"]\nverdict = %q\n"
+	const nobody = `"group:no such group", `
+	dir := directory(t, map[string]string{"a.toml": fmt.Sprintf(text, "", "deny"), "b.toml": "\n" + fmt.Sprintf(text, nobody, "allow")})
 	r, err := Load(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +133,6 @@ func TestGroupsAndWarnings(t *testing.T) {
 		t.Errorf("another group: %s", d.Why)
 	}
 	want := []string{
-		dir + `/a.toml:1: /etc/group has no group "no such group"`,
 		dir + `/b.toml:2: /etc/group has no group "no such group"`,
 		dir + "/a.toml:1: this denial by unit also denies every caller whose unit is unknown",
 	}
@@ -144,6 +144,12 @@ func TestGroupsAndWarnings(t *testing.T) {
 	}
 	if (*Rules)(nil).Warnings() != nil {
 		t.Error("warnings of no rules")
+	}
+	// A denial for a group that is nowhere would deny nobody.
+	denying := directory(t, map[string]string{"a.toml": fmt.Sprintf(text, nobody, "deny")})
+	wrong := denying + `/a.toml:1: /etc/group has no group "no such group", so that this rule would deny nobody`
+	if _, err := Load(denying); err == nil || !strings.HasPrefix(err.Error(), wrong) {
+		t.Errorf("a denial for an unknown group: %v", err)
 	}
 }
 

@@ -124,7 +124,7 @@ func (r *reader) expression(tables []table) (_ []table, line int, err error) {
 	}
 	key := strings.Join(name, ".")
 	switch {
-	case e.Kind == unstable.ArrayTable && len(name) == 1 && key == "rule":
+	case e.Kind == unstable.ArrayTable && key == "rule":
 		if len(tables) == maxRules {
 			return nil, line, fmt.Errorf("there are more than %d rules", maxRules)
 		}
@@ -135,7 +135,7 @@ func (r *reader) expression(tables []table) (_ []table, line int, err error) {
 		return nil, line, fmt.Errorf("there is no table %q: a file has only [[rule]]", key)
 	case len(tables) == 0:
 		return nil, line, fmt.Errorf("%q stands before the first [[rule]]", key)
-	case len(name) != 1 || !slices.Contains(keys, key):
+	case !slices.Contains(keys, key):
 		return nil, line, fmt.Errorf("there is no key %q: a rule has %s", key, strings.Join(keys, ", "))
 	}
 	values := tables[len(tables)-1].values

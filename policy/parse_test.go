@@ -145,6 +145,17 @@ func matchesSlowly(pattern, name []rune) bool {
 }
 
 func TestGlobs(t *testing.T) {
+	for _, c := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"a*", "a\nb", true}, {"a?b", "a\nb", true}, {"a?", "a", false}, {"a*", "ba", false}, {"*a", "ab", false},
+		{"?", "ä", true}, {"a", "A", false}, {"a.c", "abc", false}, {"*", "", true}, {"?*", "", false},
+	} {
+		if g, err := parseGlob(c.pattern); err != nil || g.matches(c.name) != c.want {
+			t.Errorf("%q matches %q: not %v (%v)", c.pattern, c.name, c.want, err)
+		}
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		pattern := rapid.StringOfN(rapid.RuneFrom([]rune(`ab.+\$^|()ä*?`)), 1, 8, -1).Draw(rt, "pattern")
 		name := rapid.StringOfN(rapid.RuneFrom([]rune("ab.+\\$^|()ä\n")), 0, 8, -1).Draw(rt, "name")

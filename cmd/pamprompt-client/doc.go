@@ -34,4 +34,5 @@
 //	7  the authentication or the session failed
 //	8  cancelled
 //	9  timed out
+//	10 policy check only: polkit decides
 package main

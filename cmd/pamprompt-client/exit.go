@@ -21,6 +21,7 @@ const (
 	exitSession     = 7
 	exitCancelled   = 8
 	exitTimedOut    = 9
+	exitPolkit      = 10
 )
 
 const exitHelp = `Exit codes:
@@ -33,7 +34,8 @@ const exitHelp = `Exit codes:
   6  the prompt was already answered
   7  the authentication or the session failed
   8  cancelled
-  9  timed out`
+  9  timed out
+  10 policy check only: polkit decides`
 
 // usageError is a command line that cannot be right.
 type usageError struct{ error }

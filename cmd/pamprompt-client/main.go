@@ -32,9 +32,10 @@ func main() {
 
 // tool is what every subcommand gets.
 type tool struct {
-	out     *output
-	stderr  io.Writer
-	started bool // the command line was right: what fails from now on is not its usage
+	out        *output
+	stderr     io.Writer
+	noPassword bool // polkit is not to ask for one
+	started    bool // the command line was right: what fails from now on is not its usage
 }
 
 func run(args []string) int {
@@ -44,6 +45,10 @@ func run(args []string) int {
 	err := root.ExecuteContext(context.Background())
 	if err == nil {
 		return exitOK
+	}
+	var verdict verdictError
+	if errors.As(err, &verdict) {
+		return verdict.code
 	}
 	if !t.started {
 		err = usageError{err}
@@ -69,8 +74,9 @@ func (t *tool) root() *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.PersistentFlags().BoolVar(&t.out.json, "json", false, "write one JSON object a line")
+	root.PersistentFlags().BoolVar(&t.noPassword, "no-ask-password", false, "do not have polkit ask for a password")
 	root.AddCommand(t.openCommand(), t.listCommand(), t.showCommand(), t.promptsCommand(), t.answerCommand(),
-		t.cancelCommand(), t.closeCommand(), t.watchCommand(), t.agentCommand())
+		t.cancelCommand(), t.closeCommand(), t.watchCommand(), t.agentCommand(), t.policyCommand())
 	return root
 }
 
@@ -100,6 +106,7 @@ func (t *tool) about(what string, do func(context.Context, *api.Client, uint64) 
 			return err
 		}
 		defer stop()
+		client.AllowInteraction(!t.noPassword)
 		return do(ctx, client, id)
 	}
 }

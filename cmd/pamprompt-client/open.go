@@ -76,6 +76,7 @@ func (t *tool) open(cmd *cobra.Command, service, user string, options api.Option
 		return err
 	}
 	defer stop()
+	client.AllowInteraction(!o.tool.noPassword)
 	o.client = client
 	if !noAsk {
 		if term, err := openTerminal(); err == nil {

@@ -69,7 +69,7 @@ var allowed = map[string][]string{
 	"broker":               {"broker", "policy", "api", "dbus-1"},
 	"conv":                 {"conv", "api/worker", "api/secret", "api/askpassword"},
 	"cmd/pamprompt-broker": {"cmd/pamprompt-broker", "broker", "policy", "api", "dbus-1", "journal"},
-	"cmd/pamprompt-client": {"cmd/pamprompt-client", "api"},
+	"cmd/pamprompt-client": {"cmd/pamprompt-client", "api", "policy"},
 	"cmd/pamprompt-worker": {"cmd/pamprompt-worker", "conv", "api/worker", "api/secret", "journal"},
 }
 
