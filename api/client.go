@@ -60,7 +60,7 @@ func Dial(ctx context.Context, address string) (*Client, error) {
 		stream: s, ended: make(chan struct{}), slots: make(chan struct{}, maxCalls),
 		watchers: map[*Watcher]struct{}{}, waiters: map[*waiter]struct{}{},
 	}
-	c.conn, err = dbus.NewConn(s, dbus.WithSignalHandler(listener{c}), dbus.WithOutgoingInterceptor(s.Outgoing))
+	c.conn, err = dbus.NewConn(s, dbus.WithSignalHandler(listener{c}), dbus.WithOutgoingInterceptor(c.outgoing))
 	if err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
@@ -92,6 +92,15 @@ func (c *Client) introduce(ctx context.Context) error {
 // broker does what is called from now on (ALLOW_INTERACTIVE_AUTHORIZATION of the
 // D-Bus Specification). Such a call may take two minutes. At first it may not.
 func (c *Client) AllowInteraction(allowed bool) { c.interactive.Store(allowed) }
+
+// outgoing sees each message before it is sent. The flag is set here, since
+// godbus 5.2.4 does not pass it on from a call.
+func (c *Client) outgoing(m *dbus.Message) {
+	if m.Type == dbus.TypeMethodCall && m.Headers[dbus.FieldDestination].Value() == BusName && c.interactive.Load() {
+		m.Flags |= dbus.FlagAllowInteractiveAuthorization
+	}
+	c.stream.Outgoing(m)
+}
 
 // Close ends the Client's watchers, waits and connection, and with it every
 // session that was opened without Linger. It returns when no goroutine of the

@@ -32,11 +32,7 @@ func (c *Client) call(ctx context.Context, path dbus.ObjectPath, method string, 
 		return &dbus.Call{Err: err}
 	}
 	defer func() { <-c.slots }()
-	var flags dbus.Flags
-	if c.interactive.Load() {
-		flags = dbus.FlagAllowInteractiveAuthorization
-	}
-	return c.conn.Object(BusName, path).CallWithContext(ctx, method, flags, args...)
+	return c.conn.Object(BusName, path).CallWithContext(ctx, method, 0, args...)
 }
 
 // manager calls a method of the Manager interface.
