@@ -173,7 +173,23 @@ func (s *session) lost(err error) {
 	}
 	text := fmt.Sprintf("worker %d was lost in phase %s: %v; PAM may not have been closed", s.worker.PID(), s.phase.Word(), err)
 	s.b.log.Error("session failed", "session", s.id, "why", text)
+	if s.userFile { // of a prompt, which the worker can no more take away
+		s.b.aside.Go(func() { s.b.sweep(s.uid) })
+	}
 	s.end(api.StateFailed, s.result, (&api.Error{Code: api.WorkerFailed, Text: text}).Error())
+}
+
+// sweepTimeout bounds how long a user's own directory may take to be looked at.
+const sweepTimeout = 5 * time.Second
+
+// sweep has a worker take away what dead ones have left in a user's own
+// ask-password directory: only a worker can take on the user's identity.
+func (b *Broker) sweep(uid uint32) {
+	ctx, cancel := context.WithTimeout(b.running, sweepTimeout)
+	defer cancel()
+	if err := b.config.Pool.Sweep(ctx, uid); err != nil {
+		b.log.Warn("a question may be left in a user's own directory", "uid", uid, "error", err)
+	}
 }
 
 // end is the one way a session ends.

@@ -44,6 +44,7 @@ type conversation struct {
 func (c *conversation) reset() {
 	c.lend(nil)
 	c.lost = 0
+	wipeLeftovers()
 }
 
 // RespondPAM is called for every message but binary ones.
@@ -99,10 +100,14 @@ func (c *conversation) askText(p *worker.Prompt) (string, error) {
 // is.
 func lentText(answer []byte) string { return unsafe.String(unsafe.SliceData(answer), len(answer)) }
 
-// lend wipes the answer that libpam had before, and keeps the next one for it.
+// lend wipes the answer that libpam had before, and keeps the next one for it,
+// in a process that nobody can look into or dump.
 func (c *conversation) lend(answer *secret.Secret) {
 	c.lent.Wipe()
 	c.lent = answer
+	if err := notDumpable(); err != nil {
+		c.session.log.Error("before libpam has an answer", "error", err)
+	}
 }
 
 // ask waits for the answer to a question. It stays valid until the next call or

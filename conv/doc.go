@@ -7,15 +7,16 @@
 // In the order in which things happen: link.go dials the broker, and dials
 // again, and hands each packet to session.go, which is the state of the
 // session under one lock, with what the broker is told about it; worker.go
-// waits there for a Start, and lookup.go tells the broker meanwhile who has a
-// uid. transaction.go is the PAM recipe, from pam_start to pam_end, to be read
+// waits there for a Start, lookup.go tells the broker meanwhile who has a uid, and
+// sweep.go clears away what a dead worker left. transaction.go is the PAM recipe, from pam_start to pam_end, to be read
 // top to bottom; names.go finds the service, and identity.go who the user is, and
 // who asked; conversation.go is what modules talk to, with binary.go for the
 // packets of libpamc, supplied.go for an answer that an administrator left in a
 // credential, and mirror.go for the copy of a question that the user's own agents see, in the
 // directory that userdir.go opens with the user's identity; result.go says in
 // the words of the contract how it ended. guard.go and guard.c are for modules
-// that call the conversation wrongly, and libc.go is the C library where Go has
+// that call the conversation wrongly, delay.go and delay.c for the time that a
+// failure takes, wipe.c for what modules leave on the stack, and libc.go is the C library where Go has
 // no call for it.
 //
 // What it refuses: PAM state is never used twice, a question is never answered

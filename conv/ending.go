@@ -58,11 +58,17 @@ func (s *session) isClosed() bool {
 }
 
 // overdue ends the process when a module did not return in time after Close.
-// Nothing can interrupt a module, so PAM is not closed, which the text says.
+// Nothing can interrupt a module, so PAM is not closed, which the text says. The
+// time that libpam waits after a failure is not the module's.
 func (s *session) overdue(limit time.Duration) {
 	s.mu.Lock()
 	if s.over() {
 		s.mu.Unlock()
+		return
+	}
+	if left := delayLeft(); left > 0 {
+		s.mu.Unlock()
+		time.AfterFunc(left+limit, func() { s.overdue(limit) })
 		return
 	}
 	phase := s.state.GetPhase()

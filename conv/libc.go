@@ -7,6 +7,7 @@ package conv
 #include <grp.h>
 #include <locale.h>
 #include <stdlib.h>
+#include "wipe.h"
 */
 import "C"
 
@@ -24,6 +25,10 @@ func setLocale(name string) bool {
 	defer C.free(unsafe.Pointer(s))
 	return C.setlocale(C.LC_ALL, s) != nil
 }
+
+// wipeLeftovers wipes what modules left on the stack of this thread, on which the
+// Go runtime has C code run.
+func wipeLeftovers() { C.wipe_leftovers() }
 
 // initGroups is initgroups(3) for the calling thread, the one that modules run
 // on. That of glibc waits until every other thread has the groups too, and the

@@ -99,6 +99,9 @@ func dispatch(s *session, m *worker.ToWorker, files []*os.File) error {
 	if resolve := m.GetResolve(); resolve != nil {
 		return s.lookUp(resolve.GetUid())
 	}
+	if sweep := m.GetSweep(); sweep != nil {
+		return s.sweep(sweep.GetUid())
+	}
 	if s.start() == nil {
 		return fmt.Errorf("%w: there is no session yet", worker.ErrMalformed)
 	}

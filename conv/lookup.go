@@ -30,10 +30,21 @@ func (s *session) lookUp(uid uint32) error {
 	go func() {
 		s.lookups.Lock()
 		defer s.lookups.Unlock()
+		if !s.isAsking(conn) {
+			return
+		}
+		s.log.Debug("ask NSS for the broker", "uid", uid)
 		name, err := findName(uid)
 		s.found(conn, uid, name, err)
 	}()
 	return nil
+}
+
+// isAsking tells whether the broker still waits for a Name on this connection.
+func (s *session) isAsking(conn *worker.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asking == conn && s.conn == conn
 }
 
 // found says what NSS said. That it could not be asked is not that it knows

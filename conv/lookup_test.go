@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pamprompt/pamprompt/api/worker"
 	"github.com/pamprompt/pamprompt/conv/convtest"
 )
@@ -65,8 +63,8 @@ func TestAResolveThatMayNotComeEndsTheConnection(t *testing.T) {
 	})
 }
 
-// hangs makes NSS hang. The function lets it go on, with an error, and makes it
-// answer all others from then on.
+// hangs makes NSS hang. The function waits until somebody is in it, lets that go
+// on, with an error, and makes NSS answer all others from then on.
 func (e *etc) hangs() (goOn func()) {
 	e.t.Helper()
 	pipe := filepath.Join(e.dir, "pipe")
@@ -75,19 +73,23 @@ func (e *etc) hangs() (goOn func()) {
 	return func() {
 		e.t.Helper()
 		e.mount(filepath.Join(e.dir, "passwd"), "passwd")
-		f, err := os.OpenFile(pipe, os.O_WRONLY|unix.O_NONBLOCK, 0)
+		f, err := os.OpenFile(pipe, os.O_WRONLY, 0)
 		if err != nil {
-			e.t.Fatalf("NSS does not hang: %v", err)
+			e.t.Fatal(err)
 		}
 		_ = f.Close()
 	}
 }
+
+// inNSS is what a worker logs as it asks NSS.
+const inNSS = `msg="ask NSS for the broker"`
 
 func TestNSSThatHangsHoldsUpNobodyElse(t *testing.T) {
 	e := newEtc(t)
 	goOn := e.hangs()
 	broker, process, peer := run(t, stack(t))
 	peer.Resolve(annaUID)
+	process.Says(inNSS)
 	peer.Leave() // the broker has waited long enough
 	peer = broker.Accept()
 	if peer.Hello.GetSession() != nil {
@@ -106,6 +108,10 @@ func TestNSSThatHangsHoldsUpNobodyElse(t *testing.T) {
 	goOn()
 	peer.Expect("name 60001 anna")
 	wantSaid(t, convtest.Play(peer, convtest.Start("test", "root")), everyPhase...)
+	process.Wait()
+	if n := strings.Count(process.Log(), inNSS); n != 2 {
+		t.Errorf("NSS was asked %d times, not for the first broker and the last", n)
+	}
 }
 
 func tasks(t testing.TB, pid int) []string {
@@ -120,8 +126,9 @@ func tasks(t testing.TB, pid int) []string {
 func TestASecondResolveWhileNSSHangs(t *testing.T) {
 	e := newEtc(t)
 	e.hangs()
-	broker, _, peer := run(t, stack(t))
+	broker, process, peer := run(t, stack(t))
 	peer.Resolve(annaUID)
+	process.Says(inNSS)
 	peer.Resolve(annaUID)
 	if said := convtest.Continue(peer); len(said) > 0 {
 		t.Errorf("the worker said %q", said)

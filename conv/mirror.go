@@ -104,10 +104,8 @@ func (s *session) complain(text string, args ...any) {
 // was no copy.
 func (m *mirror) stand(uid uint32, request askpassword.Request, log *slog.Logger, replied func(askpassword.Reply)) error {
 	runtime.LockOSThread() // and never unlock: that is what ends the thread
-	if !log.Enabled(context.Background(), slog.LevelDebug) {
-		log = slog.New(slog.DiscardHandler) // the user's files are not the system's news
-	}
-	place, err := openUserDir(uid, log)
+	log = onlyDebug(log)
+	place, err := openUserDir(uid, openOrMake, log)
 	if err != nil {
 		return err
 	}
@@ -131,6 +129,15 @@ func (m *mirror) stand(uid uint32, request askpassword.Request, log *slog.Logger
 	<-m.hide
 	posted.Close()
 	return nil
+}
+
+// onlyDebug is a log for what the user does in the user's own directory, which is
+// not the system's news.
+func onlyDebug(log *slog.Logger) *slog.Logger {
+	if log.Enabled(context.Background(), slog.LevelDebug) {
+		return log
+	}
+	return slog.New(slog.DiscardHandler)
 }
 
 // replied is what an agent of the user said. It runs on whatever thread reads

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -32,23 +33,38 @@ func findService(dir, service string) error {
 			return nil
 		}
 	}
-	if dir == "" && inConf(systemConf, service) {
+	if dir == "" && !slices.ContainsFunc(systemDirs, isDir) && inConf(systemConf, service) {
 		return nil
 	}
 	return fmt.Errorf("there is no PAM service %q: put a file of that name into %s", service, dirs[0])
 }
 
+// isDir tells whether there is such a directory. Where libpam has one of its
+// own, it does not look at pam.conf.
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// serviceName has no slash: libpam drops what is before the last one. It has no
+// capital letters, which libpam takes for small ones, and of all others only
+// those that are the same in every locale. Hidden files are no services.
+var serviceName = regexp.MustCompile(`^[a-z0-9_][a-z0-9_.@+:-]*$`)
+
 // checkService refuses the names that libpam would silently read as another
-// one: it drops what is before the last slash, and takes capital letters for
-// small ones. What policy allowed and what runs have to be the same.
+// one, or as a file elsewhere: what policy allowed and what runs have to be the
+// same.
 func checkService(service string) error {
-	if strings.ContainsRune(service, '/') || service == "." || service == ".." {
-		return fmt.Errorf("%q is not the name of a PAM service, which is that of a file in /etc/pam.d", service)
+	if serviceName.MatchString(service) {
+		return nil
 	}
-	if lower := strings.ToLower(service); lower != service {
+	if err := printable("the name of a PAM service", service); err != nil {
+		return err
+	}
+	if lower := strings.ToLower(service); lower != service && serviceName.MatchString(lower) {
 		return fmt.Errorf("the name of the PAM service %q has capital letters, which libpam takes for small ones: is it %q?", service, lower)
 	}
-	return printable("the name of a PAM service", service)
+	return fmt.Errorf("%q is not the name of a PAM service, which is that of a file in /etc/pam.d", service)
 }
 
 // inConf tells whether pam.conf(5) has a line for the service.

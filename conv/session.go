@@ -47,6 +47,7 @@ type session struct {
 	attempt  uint32            // of PHASE_AUTHENTICATE
 	asking   *worker.Conn      // on which the broker waits for a Name; nil when it does not
 
+	sweeping  bool       // a Sweep is at work
 	lookups   sync.Mutex // held by the one Resolve that is in NSS
 	complaint sync.Once  // about the user's own directory
 }

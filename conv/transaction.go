@@ -156,6 +156,9 @@ func (t *transaction) start() *failure {
 	if err := guard(t.pam); err != nil {
 		return t.failed(phase, "pam_set_item of PAM_CONV", err)
 	}
+	if err := delayFailures(t.pam); err != nil {
+		return t.failed(phase, "pam_set_item of PAM_FAIL_DELAY", err)
+	}
 	ruser, f := t.requester()
 	if f != nil {
 		return f

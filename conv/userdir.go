@@ -34,16 +34,17 @@ func hasUserDir(uid uint32) bool {
 	return uid != 0 && uid != noUID && (euid == 0 || euid == int(uid))
 }
 
-// openUserDir opens the ask-password directory of a user, and makes it if need
-// be. It returns nil if the user has no runtime directory. The calling thread
-// has the user's identity for accesses to files from then on, also after an
-// error: it must be locked, and never be used for anything else.
+// openUserDir opens the ask-password directory of a user by step, which is
+// openOrMake or openDir. It returns nil if the user has no runtime directory, or
+// step finds none. The calling thread has the user's identity for accesses to
+// files from then on, also after an error: it must be locked, and never be used
+// for anything else.
 //
 // Everything below the runtime directory is the user's to arrange. With the
 // user's identity nothing can be reached that the user cannot reach. No link is
 // followed and no mount entered, since a user may mount a FUSE file system,
 // where each access waits for as long as the user likes.
-func openUserDir(uid uint32, log *slog.Logger) (*askpassword.Place, error) {
+func openUserDir(uid uint32, step func(dir int, name string) (int, error), log *slog.Logger) (*askpassword.Place, error) {
 	path := filepath.Join(runtimeDirs, strconv.FormatUint(uint64(uid), 10))
 	dir, gid, err := openRuntimeDir(path, uid)
 	if errors.Is(err, unix.ENOENT) {
@@ -58,7 +59,11 @@ func openUserDir(uid uint32, log *slog.Logger) (*askpassword.Place, error) {
 	}
 	for _, name := range agentDirs {
 		path = filepath.Join(path, name)
-		if dir, err = openOrMake(dir, name); err != nil {
+		dir, err = step(dir, name)
+		if errors.Is(err, unix.ENOENT) {
+			return nil, nil
+		}
+		if err != nil {
 			return nil, fmt.Errorf("open %s: %w", path, err)
 		}
 	}
@@ -114,22 +119,29 @@ func checkMount(id uint64) error {
 	return errors.New("its mount is not in mountinfo")
 }
 
-// openOrMake opens a directory in another one, which it closes. Where there is
-// none it makes it, as agents do.
+// beneath opens a directory in another one, through no link and into no mount.
+var beneath = unix.OpenHow{
+	Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
+	Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+}
+
+// openDir opens a directory in another one, which it closes.
+func openDir(dir int, name string) (int, error) {
+	defer func() { _ = unix.Close(dir) }()
+	return unix.Openat2(dir, name, &beneath)
+}
+
+// openOrMake is openDir, but where there is none it makes it, as agents do.
 func openOrMake(dir int, name string) (int, error) {
 	defer func() { _ = unix.Close(dir) }()
-	how := &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	}
-	fd, err := unix.Openat2(dir, name, how)
+	fd, err := unix.Openat2(dir, name, &beneath)
 	if !errors.Is(err, unix.ENOENT) {
 		return fd, err
 	}
 	if err := unix.Mkdirat(dir, name, 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
 		return -1, fmt.Errorf("make it: %w", err)
 	}
-	return unix.Openat2(dir, name, how)
+	return unix.Openat2(dir, name, &beneath)
 }
 
 // become gives the calling thread, and no other, a user's identity for accesses
@@ -146,11 +158,20 @@ func become(uid, gid uint32) error {
 	}
 	_, _ = unix.SetfsgidRetGid(int(gid))
 	_, _ = unix.SetfsuidRetUid(int(uid))
-	// With a new identity the process becomes what fs.suid_dumpable says.
+	if err := notDumpable(); err != nil {
+		return err
+	}
+	return checkIdentity(uid, gid)
+}
+
+// notDumpable is for after each change of an identity, modules' own too (those
+// that read a file of the user's as the user): it makes the process what
+// fs.suid_dumpable says, and that is 2 where systemd-coredump is installed.
+func notDumpable() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("make the process not dumpable: %w", err)
 	}
-	return checkIdentity(uid, gid)
+	return nil
 }
 
 // powers are those of root over files, which the kernel takes away with

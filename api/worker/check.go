@@ -54,6 +54,8 @@ func checkToWorker(packet *ToWorker) error {
 		return nil
 	case *ToWorker_Resolve:
 		return checkUID("resolve.uid", m.Resolve.GetUid())
+	case *ToWorker_Sweep:
+		return checkUID("sweep.uid", m.Sweep.GetUid())
 	case nil:
 		return checkUnknown(packet)
 	}

@@ -105,6 +105,8 @@ func TestCheckToWorker(t *testing.T) {
 		{"Resolve", &ToWorker{Message: &ToWorker_Resolve{Resolve: &Resolve{}}}, true},
 		{"Resolve of a uid above INT_MAX", &ToWorker{Message: &ToWorker_Resolve{Resolve: &Resolve{Uid: 1 << 31}}}, true},
 		{"Resolve of what is no uid", &ToWorker{Message: &ToWorker_Resolve{Resolve: &Resolve{Uid: math.MaxUint32}}}, false},
+		{"Sweep", &ToWorker{Message: &ToWorker_Sweep{Sweep: &Sweep{Uid: 1000}}}, true},
+		{"Sweep for what is no uid", &ToWorker{Message: &ToWorker_Sweep{Sweep: &Sweep{Uid: math.MaxUint32}}}, false},
 		{"a message of a later version", later, true},
 		{"nothing", new(ToWorker), false},
 		{"what is no packet", new(Start), false},

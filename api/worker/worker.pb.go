@@ -471,6 +471,7 @@ type ToWorker struct {
 	//	*ToWorker_Close
 	//	*ToWorker_Mirror
 	//	*ToWorker_Resolve
+	//	*ToWorker_Sweep
 	Message       isToWorker_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -576,6 +577,15 @@ func (x *ToWorker) GetResolve() *Resolve {
 	return nil
 }
 
+func (x *ToWorker) GetSweep() *Sweep {
+	if x != nil {
+		if x, ok := x.Message.(*ToWorker_Sweep); ok {
+			return x.Sweep
+		}
+	}
+	return nil
+}
+
 type isToWorker_Message interface {
 	isToWorker_Message()
 }
@@ -608,6 +618,10 @@ type ToWorker_Resolve struct {
 	Resolve *Resolve `protobuf:"bytes,7,opt,name=resolve,proto3,oneof"`
 }
 
+type ToWorker_Sweep struct {
+	Sweep *Sweep `protobuf:"bytes,8,opt,name=sweep,proto3,oneof"`
+}
+
 func (*ToWorker_Start) isToWorker_Message() {}
 
 func (*ToWorker_Numbered) isToWorker_Message() {}
@@ -621,6 +635,8 @@ func (*ToWorker_Close) isToWorker_Message() {}
 func (*ToWorker_Mirror) isToWorker_Message() {}
 
 func (*ToWorker_Resolve) isToWorker_Message() {}
+
+func (*ToWorker_Sweep) isToWorker_Message() {}
 
 // Resolve asks an idle worker for the name of an account: the broker has no NSS.
 // The worker replies with Name and stays idle. One at a time waits on a
@@ -669,6 +685,53 @@ func (x *Resolve) GetUid() uint32 {
 	return 0
 }
 
+// Sweep has an idle worker remove what a worker that died has left in the
+// ask-password directory of the user that its session was about. Nothing is sent
+// in reply.
+type Sweep struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Uid           uint32                 `protobuf:"varint,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sweep) Reset() {
+	*x = Sweep{}
+	mi := &file_api_worker_worker_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sweep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sweep) ProtoMessage() {}
+
+func (x *Sweep) ProtoReflect() protoreflect.Message {
+	mi := &file_api_worker_worker_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sweep.ProtoReflect.Descriptor instead.
+func (*Sweep) Descriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Sweep) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
 // Start turns an idle worker into a session. It comes once.
 type Start struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
@@ -687,7 +750,7 @@ type Start struct {
 
 func (x *Start) Reset() {
 	*x = Start{}
-	mi := &file_api_worker_worker_proto_msgTypes[4]
+	mi := &file_api_worker_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +762,7 @@ func (x *Start) String() string {
 func (*Start) ProtoMessage() {}
 
 func (x *Start) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[4]
+	mi := &file_api_worker_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +775,7 @@ func (x *Start) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Start.ProtoReflect.Descriptor instead.
 func (*Start) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{4}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Start) GetSession() uint64 {
@@ -776,7 +839,7 @@ type Numbered struct {
 
 func (x *Numbered) Reset() {
 	*x = Numbered{}
-	mi := &file_api_worker_worker_proto_msgTypes[5]
+	mi := &file_api_worker_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -788,7 +851,7 @@ func (x *Numbered) String() string {
 func (*Numbered) ProtoMessage() {}
 
 func (x *Numbered) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[5]
+	mi := &file_api_worker_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -801,7 +864,7 @@ func (x *Numbered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Numbered.ProtoReflect.Descriptor instead.
 func (*Numbered) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{5}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Numbered) GetIndex() uint32 {
@@ -829,7 +892,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_api_worker_worker_proto_msgTypes[6]
+	mi := &file_api_worker_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -841,7 +904,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[6]
+	mi := &file_api_worker_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -854,7 +917,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{6}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Answer) GetIndex() uint32 {
@@ -875,7 +938,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -887,7 +950,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -900,7 +963,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Cancel) GetIndex() uint32 {
@@ -924,7 +987,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -936,7 +999,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -949,7 +1012,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Mirror) GetIndex() uint32 {
@@ -975,7 +1038,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -987,7 +1050,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1000,7 +1063,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
 }
 
 // One packet from a worker to the broker.
@@ -1026,7 +1089,7 @@ type ToBroker struct {
 
 func (x *ToBroker) Reset() {
 	*x = ToBroker{}
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1101,7 @@ func (x *ToBroker) String() string {
 func (*ToBroker) ProtoMessage() {}
 
 func (x *ToBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1114,7 @@ func (x *ToBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToBroker.ProtoReflect.Descriptor instead.
 func (*ToBroker) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ToBroker) GetMessage() isToBroker_Message {
@@ -1241,7 +1304,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1316,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1329,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Name) GetUid() uint32 {
@@ -1294,7 +1357,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1369,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1382,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Hello) GetVersion() uint32 {
@@ -1352,7 +1415,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1364,7 +1427,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1377,7 +1440,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Session) GetStart() *Start {
@@ -1441,7 +1504,7 @@ type Entering struct {
 
 func (x *Entering) Reset() {
 	*x = Entering{}
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1516,7 @@ func (x *Entering) String() string {
 func (*Entering) ProtoMessage() {}
 
 func (x *Entering) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1529,7 @@ func (x *Entering) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entering.ProtoReflect.Descriptor instead.
 func (*Entering) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Entering) GetPhase() Phase {
@@ -1493,7 +1556,7 @@ type Resolved struct {
 
 func (x *Resolved) Reset() {
 	*x = Resolved{}
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1505,7 +1568,7 @@ func (x *Resolved) String() string {
 func (*Resolved) ProtoMessage() {}
 
 func (x *Resolved) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1518,7 +1581,7 @@ func (x *Resolved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resolved.ProtoReflect.Descriptor instead.
 func (*Resolved) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Resolved) GetUid() uint32 {
@@ -1540,7 +1603,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1615,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1628,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Message) GetStyle() Style {
@@ -1601,7 +1664,7 @@ type Prompt struct {
 
 func (x *Prompt) Reset() {
 	*x = Prompt{}
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1676,7 @@ func (x *Prompt) String() string {
 func (*Prompt) ProtoMessage() {}
 
 func (x *Prompt) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1689,7 @@ func (x *Prompt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prompt.ProtoReflect.Descriptor instead.
 func (*Prompt) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Prompt) GetIndex() uint32 {
@@ -1712,7 +1775,7 @@ type Taken struct {
 
 func (x *Taken) Reset() {
 	*x = Taken{}
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +1787,7 @@ func (x *Taken) String() string {
 func (*Taken) ProtoMessage() {}
 
 func (x *Taken) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +1800,7 @@ func (x *Taken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taken.ProtoReflect.Descriptor instead.
 func (*Taken) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Taken) GetIndex() uint32 {
@@ -1772,7 +1835,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +1847,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +1860,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Withdrawn) GetIndex() uint32 {
@@ -1825,7 +1888,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +1900,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +1913,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Opened) GetEnvironment() [][]byte {
@@ -1879,7 +1942,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_api_worker_worker_proto_msgTypes[21]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +1954,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[21]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +1967,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{21}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Closed) GetPamResult() int32 {
@@ -1934,7 +1997,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_api_worker_worker_proto_msgTypes[22]
+	mi := &file_api_worker_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1946,7 +2009,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[22]
+	mi := &file_api_worker_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1959,7 +2022,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{22}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Failed) GetError() string {
@@ -2017,7 +2080,7 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x05agent\x18\v \x01(\bR\x05agent\x12\x16\n" +
 	"\x06silent\x18\f \x01(\bR\x06silent\x12\x16\n" +
 	"\x06locale\x18\r \x01(\tR\x06locale\x12!\n" +
-	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\x99\x03\n" +
+	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\xcd\x03\n" +
 	"\bToWorker\x122\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.StartH\x00R\x05start\x12;\n" +
 	"\bnumbered\x18\x02 \x01(\v2\x1d.pamprompt.worker.v1.NumberedH\x00R\bnumbered\x125\n" +
@@ -2025,9 +2088,12 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06cancel\x18\x04 \x01(\v2\x1b.pamprompt.worker.v1.CancelH\x00R\x06cancel\x122\n" +
 	"\x05close\x18\x05 \x01(\v2\x1a.pamprompt.worker.v1.CloseH\x00R\x05close\x125\n" +
 	"\x06mirror\x18\x06 \x01(\v2\x1b.pamprompt.worker.v1.MirrorH\x00R\x06mirror\x128\n" +
-	"\aresolve\x18\a \x01(\v2\x1c.pamprompt.worker.v1.ResolveH\x00R\aresolveB\t\n" +
+	"\aresolve\x18\a \x01(\v2\x1c.pamprompt.worker.v1.ResolveH\x00R\aresolve\x122\n" +
+	"\x05sweep\x18\b \x01(\v2\x1a.pamprompt.worker.v1.SweepH\x00R\x05sweepB\t\n" +
 	"\amessage\"\x1b\n" +
 	"\aResolve\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\rR\x03uid\"\x19\n" +
+	"\x05Sweep\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\"\x94\x02\n" +
 	"\x05Start\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
@@ -2161,7 +2227,7 @@ func file_api_worker_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_api_worker_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_api_worker_worker_proto_goTypes = []any{
 	(Phase)(0),        // 0: pamprompt.worker.v1.Phase
 	(Style)(0),        // 1: pamprompt.worker.v1.Style
@@ -2170,68 +2236,70 @@ var file_api_worker_worker_proto_goTypes = []any{
 	(*Options)(nil),   // 4: pamprompt.worker.v1.Options
 	(*ToWorker)(nil),  // 5: pamprompt.worker.v1.ToWorker
 	(*Resolve)(nil),   // 6: pamprompt.worker.v1.Resolve
-	(*Start)(nil),     // 7: pamprompt.worker.v1.Start
-	(*Numbered)(nil),  // 8: pamprompt.worker.v1.Numbered
-	(*Answer)(nil),    // 9: pamprompt.worker.v1.Answer
-	(*Cancel)(nil),    // 10: pamprompt.worker.v1.Cancel
-	(*Mirror)(nil),    // 11: pamprompt.worker.v1.Mirror
-	(*Close)(nil),     // 12: pamprompt.worker.v1.Close
-	(*ToBroker)(nil),  // 13: pamprompt.worker.v1.ToBroker
-	(*Name)(nil),      // 14: pamprompt.worker.v1.Name
-	(*Hello)(nil),     // 15: pamprompt.worker.v1.Hello
-	(*Session)(nil),   // 16: pamprompt.worker.v1.Session
-	(*Entering)(nil),  // 17: pamprompt.worker.v1.Entering
-	(*Resolved)(nil),  // 18: pamprompt.worker.v1.Resolved
-	(*Message)(nil),   // 19: pamprompt.worker.v1.Message
-	(*Prompt)(nil),    // 20: pamprompt.worker.v1.Prompt
-	(*Taken)(nil),     // 21: pamprompt.worker.v1.Taken
-	(*Withdrawn)(nil), // 22: pamprompt.worker.v1.Withdrawn
-	(*Opened)(nil),    // 23: pamprompt.worker.v1.Opened
-	(*Closed)(nil),    // 24: pamprompt.worker.v1.Closed
-	(*Failed)(nil),    // 25: pamprompt.worker.v1.Failed
+	(*Sweep)(nil),     // 7: pamprompt.worker.v1.Sweep
+	(*Start)(nil),     // 8: pamprompt.worker.v1.Start
+	(*Numbered)(nil),  // 9: pamprompt.worker.v1.Numbered
+	(*Answer)(nil),    // 10: pamprompt.worker.v1.Answer
+	(*Cancel)(nil),    // 11: pamprompt.worker.v1.Cancel
+	(*Mirror)(nil),    // 12: pamprompt.worker.v1.Mirror
+	(*Close)(nil),     // 13: pamprompt.worker.v1.Close
+	(*ToBroker)(nil),  // 14: pamprompt.worker.v1.ToBroker
+	(*Name)(nil),      // 15: pamprompt.worker.v1.Name
+	(*Hello)(nil),     // 16: pamprompt.worker.v1.Hello
+	(*Session)(nil),   // 17: pamprompt.worker.v1.Session
+	(*Entering)(nil),  // 18: pamprompt.worker.v1.Entering
+	(*Resolved)(nil),  // 19: pamprompt.worker.v1.Resolved
+	(*Message)(nil),   // 20: pamprompt.worker.v1.Message
+	(*Prompt)(nil),    // 21: pamprompt.worker.v1.Prompt
+	(*Taken)(nil),     // 22: pamprompt.worker.v1.Taken
+	(*Withdrawn)(nil), // 23: pamprompt.worker.v1.Withdrawn
+	(*Opened)(nil),    // 24: pamprompt.worker.v1.Opened
+	(*Closed)(nil),    // 25: pamprompt.worker.v1.Closed
+	(*Failed)(nil),    // 26: pamprompt.worker.v1.Failed
 }
 var file_api_worker_worker_proto_depIdxs = []int32{
 	0,  // 0: pamprompt.worker.v1.Options.phases:type_name -> pamprompt.worker.v1.Phase
-	7,  // 1: pamprompt.worker.v1.ToWorker.start:type_name -> pamprompt.worker.v1.Start
-	8,  // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
-	9,  // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
-	10, // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
-	12, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
-	11, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
+	8,  // 1: pamprompt.worker.v1.ToWorker.start:type_name -> pamprompt.worker.v1.Start
+	9,  // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
+	10, // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
+	11, // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
+	13, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
+	12, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
 	6,  // 7: pamprompt.worker.v1.ToWorker.resolve:type_name -> pamprompt.worker.v1.Resolve
-	4,  // 8: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
-	3,  // 9: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
-	15, // 10: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
-	17, // 11: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
-	18, // 12: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
-	20, // 13: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
-	21, // 14: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
-	22, // 15: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
-	19, // 16: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
-	23, // 17: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
-	24, // 18: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
-	25, // 19: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
-	14, // 20: pamprompt.worker.v1.ToBroker.name:type_name -> pamprompt.worker.v1.Name
-	16, // 21: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
-	7,  // 22: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
-	0,  // 23: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
-	18, // 24: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
-	20, // 25: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
-	23, // 26: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
-	24, // 27: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
-	25, // 28: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
-	0,  // 29: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
-	1,  // 30: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
-	1,  // 31: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
-	19, // 32: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
-	0,  // 33: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
-	2,  // 34: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
-	0,  // 35: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	7,  // 8: pamprompt.worker.v1.ToWorker.sweep:type_name -> pamprompt.worker.v1.Sweep
+	4,  // 9: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
+	3,  // 10: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
+	16, // 11: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
+	18, // 12: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
+	19, // 13: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
+	21, // 14: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
+	22, // 15: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
+	23, // 16: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
+	20, // 17: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
+	24, // 18: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
+	25, // 19: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
+	26, // 20: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
+	15, // 21: pamprompt.worker.v1.ToBroker.name:type_name -> pamprompt.worker.v1.Name
+	17, // 22: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
+	8,  // 23: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
+	0,  // 24: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
+	19, // 25: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
+	21, // 26: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
+	24, // 27: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
+	25, // 28: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
+	26, // 29: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
+	0,  // 30: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
+	1,  // 31: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
+	1,  // 32: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
+	20, // 33: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
+	0,  // 34: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
+	2,  // 35: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
+	0,  // 36: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_api_worker_worker_proto_init() }
@@ -2247,9 +2315,10 @@ func file_api_worker_worker_proto_init() {
 		(*ToWorker_Close)(nil),
 		(*ToWorker_Mirror)(nil),
 		(*ToWorker_Resolve)(nil),
+		(*ToWorker_Sweep)(nil),
 	}
-	file_api_worker_worker_proto_msgTypes[4].OneofWrappers = []any{}
-	file_api_worker_worker_proto_msgTypes[10].OneofWrappers = []any{
+	file_api_worker_worker_proto_msgTypes[5].OneofWrappers = []any{}
+	file_api_worker_worker_proto_msgTypes[11].OneofWrappers = []any{
 		(*ToBroker_Hello)(nil),
 		(*ToBroker_Entering)(nil),
 		(*ToBroker_Resolved)(nil),
@@ -2268,7 +2337,7 @@ func file_api_worker_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_worker_worker_proto_rawDesc), len(file_api_worker_worker_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

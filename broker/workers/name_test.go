@@ -202,6 +202,21 @@ func TestAWorkerThatEndedWhileIdleIsNotAsked(t *testing.T) {
 	}
 }
 
+// TestAWorkerWhoseReaderHasEndedIsNotAsked, though its connection may still be
+// there for a moment: nobody would hear the answer.
+func TestAWorkerWhoseReaderHasEndedIsNotAsked(t *testing.T) {
+	p, path := serve(t)
+	idleWorker(t, p, path)
+	w := acquire(t, p)
+	w.mu.Lock()
+	w.over = true
+	w.mu.Unlock()
+	question := &worker.ToWorker{Message: &worker.ToWorker_Resolve{Resolve: &worker.Resolve{Uid: 1000}}}
+	if _, err := w.ask(question); !errors.Is(err, errGone) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestTheUIDThatIsNoneIsAskedOfNobody(t *testing.T) {
 	p, path := serve(t)
 	idleWorker(t, p, path)

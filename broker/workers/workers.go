@@ -8,6 +8,7 @@
 //	workers.go  the socket and the idle workers
 //	worker.go   one worker: its packets, its end
 //	name.go     what an idle worker is asked before there is a session
+//	sweep.go    what it clears away after one that died
 package workers
 
 import (

@@ -76,14 +76,18 @@ func TestThePoolPassesCredentialsOn(t *testing.T) {
 
 func TestAWorkerGetsNothingElseOfTheEnvironment(t *testing.T) {
 	t.Setenv("NOT_TO_BE", "inherited")
-	if err := os.Unsetenv(credentials); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{credentials, journalStream} {
+		t.Setenv(name, "") // has it restored
+		if err := os.Unsetenv(name); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if got := environment(); got == nil || len(got) != 0 {
+	if got := environment(); !slices.Equal(got, []string{tunables}) {
 		t.Errorf("a worker gets %q", got)
 	}
 	t.Setenv(credentials, "/somewhere")
-	if got := environment(); !slices.Equal(got, []string{credentials + "=/somewhere"}) {
+	t.Setenv(journalStream, "1:2")
+	if got := environment(); !slices.Equal(got, []string{tunables, credentials + "=/somewhere", journalStream + "=1:2"}) {
 		t.Errorf("a worker gets %q", got)
 	}
 }

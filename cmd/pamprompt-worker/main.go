@@ -8,7 +8,8 @@
 // output; standard error has the log, which holds no answer.
 //
 // main.go has the flags, pool.go the pool, process.go and fault.c what makes
-// the process fit for modules and answers; PAM itself is package conv.
+// the process fit for modules, memory.go and heap.c what makes it fit for answers;
+// PAM itself is package conv.
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 	"time"
 
 	"github.com/pamprompt/pamprompt/conv"
+	"github.com/pamprompt/pamprompt/journal"
 )
 
 // The main goroutine stays on the main thread, which PAM needs.
@@ -31,6 +33,10 @@ func init() { runtime.LockOSThread() }
 // credentials is the variable by which systemd tells a service where its
 // credentials are. The pool passes it on; modules do not see it.
 const credentials = "CREDENTIALS_DIRECTORY"
+
+// journalStream is the variable by which systemd tells a service that its
+// standard error is the journal, in which the log has fields then.
+const journalStream = "JOURNAL_STREAM"
 
 const usage = `usage: pamprompt-worker --pool --socket PATH [--pam-dir DIR] [--size N]
        pamprompt-worker --idle --socket PATH [--pam-dir DIR]
@@ -59,7 +65,7 @@ type flags struct {
 }
 
 func main() {
-	f, err := parse(os.Args[1:])
+	f, err := parse(os.Args[min(1, len(os.Args)):]) // whoever starts us may leave the name out (CVE-2021-4034)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Print(usage)
 		return
@@ -68,7 +74,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "pamprompt-worker: %v\n\n%s", err, usage)
 		os.Exit(2)
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: f.level}))
+	log := journal.Logger("pamprompt-worker", f.level)
 	if err := run(f, log); err != nil {
 		log.Error("pamprompt-worker ends", "pid", os.Getpid(), "error", err)
 		os.Exit(1)
@@ -83,6 +89,9 @@ func run(f *flags, log *slog.Logger) error {
 		BrokerTimeout: f.brokerTimeout, Credentials: os.Getenv(credentials)}
 	if err := harden(); err != nil { // empties the environment
 		return err
+	}
+	if err := lockMemory(); err != nil {
+		log.Debug(unlocked, "error", err) // the pool has said it
 	}
 	return conv.Work(config)
 }

@@ -62,6 +62,9 @@ func runPool(f *flags, log *slog.Logger) error {
 		return fmt.Errorf("find the worker's own executable: %w", err)
 	}
 	ignoreSignals()
+	if err := lockMemory(); err != nil { // as each worker does
+		log.Warn(unlocked, "error", err)
+	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM, unix.SIGINT)
 	p := newPool(executable, f, log)
@@ -194,12 +197,16 @@ func (p *pool) start() error {
 	return nil
 }
 
-// environment is all that a worker needs of ours.
+// environment is all that a worker needs: of ours where the credentials are, and
+// that standard error is the journal.
 func environment() []string {
-	if dir, ok := os.LookupEnv(credentials); ok {
-		return []string{credentials + "=" + dir}
+	environment := []string{tunables}
+	for _, name := range []string{credentials, journalStream} {
+		if value, ok := os.LookupEnv(name); ok {
+			environment = append(environment, name+"="+value)
+		}
 	}
-	return []string{} // nil would be all of it
+	return environment
 }
 
 // watch passes on what a child says and how it ends.

@@ -141,6 +141,12 @@ func (p *Peer) Resolve(uid uint32) {
 	p.Send(&worker.ToWorker{Message: &worker.ToWorker_Resolve{Resolve: &worker.Resolve{Uid: uid}}})
 }
 
+// Sweep has an idle worker clear away what a dead one left in a user's directory.
+func (p *Peer) Sweep(uid uint32) {
+	p.t.Helper()
+	p.Send(&worker.ToWorker{Message: &worker.ToWorker_Sweep{Sweep: &worker.Sweep{Uid: uid}}})
+}
+
 // Number sends the number of a prompt.
 func (p *Peer) Number(index uint32, number uint64) {
 	p.t.Helper()

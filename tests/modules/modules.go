@@ -2,7 +2,8 @@
 
 // Package modules finds or builds the PAM modules that tests put into their
 // stacks. pam_probe.c is one of our own, whose head says what it does on
-// command; the others are the system's. A module that is not there fails the
+// command; the others are the system's. audit_notes.c is no module: it writes
+// down what libpam tells the kernel's audit system. A module that is not there fails the
 // test with the name of the Debian package that has it. Only tests import this
 // package.
 package modules
@@ -17,42 +18,60 @@ import (
 	"testing"
 )
 
-//go:embed pam_probe.c
-var probeSource []byte
+var (
+	//go:embed pam_probe.c
+	probeSource []byte
+	//go:embed audit_notes.c
+	auditSource []byte
+)
+
+var (
+	probe = sync.OnceValues(func() ([]byte, error) { return compile(probeSource, "-lpam") })
+	audit = sync.OnceValues(func() ([]byte, error) { return compile(auditSource, "-ldl") })
+)
 
 // Probe returns the path of a pam_probe.so that lasts as long as the test. It is
 // compiled once for each test binary.
 func Probe(t testing.TB) string {
 	t.Helper()
-	module, err := compiled()
+	return place(t, "pam_probe.so", probe)
+}
+
+// AuditNotes is Probe for audit_notes.so.
+func AuditNotes(t testing.TB) string {
+	t.Helper()
+	return place(t, "audit_notes.so", audit)
+}
+
+func place(t testing.TB, name string, compiled func() ([]byte, error)) string {
+	t.Helper()
+	object, err := compiled()
 	if err != nil {
-		t.Fatalf("build pam_probe.so: %v (the Debian packages gcc and libpam0g-dev have what it needs)", err)
+		t.Fatalf("build %s: %v (the Debian packages gcc and libpam0g-dev have what it needs)", name, err)
 	}
-	path := filepath.Join(t.TempDir(), "pam_probe.so")
-	if err := os.WriteFile(path, module, 0o644); err != nil {
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, object, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-var compiled = sync.OnceValues(compile)
-
-func compile() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "pam_probe-")
+func compile(text []byte, library string) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "pamprompt-module-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	source, module := filepath.Join(dir, "pam_probe.c"), filepath.Join(dir, "pam_probe.so")
-	if err := os.WriteFile(source, probeSource, 0o644); err != nil {
+	source, object := filepath.Join(dir, "source.c"), filepath.Join(dir, "object.so")
+	if err := os.WriteFile(source, text, 0o644); err != nil {
 		return nil, err
 	}
 	gcc := exec.Command("gcc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-fPIC", "-shared",
-		"-o", module, source, "-lpam")
+		"-o", object, source, library)
 	if out, err := gcc.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w\n%s", err, out)
 	}
-	return os.ReadFile(module)
+	return os.ReadFile(object)
 }
 
 // packages has the Debian package of each module that tests use.
@@ -62,6 +81,7 @@ var packages = map[string]string{
 	"pam_env":                  "libpam-modules",
 	"pam_exec":                 "libpam-modules",
 	"pam_faillock":             "libpam-modules",
+	"pam_faildelay":            "libpam-modules",
 	"pam_unix":                 "libpam-modules",
 	"pam_pwquality":            "libpam-pwquality",
 	"pam_matrix":               "libpam-wrapper",

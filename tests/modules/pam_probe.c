@@ -20,6 +20,8 @@
  *	converr=PAM_XXX    what to return when a question fails, if not PAM_CONV_ERR;
  *	                   PAM_SUCCESS means to go on
  *	expect=TEXT        return PAM_AUTH_ERR if the last answer is another one
+ *	fnv1a=HEX          return PAM_AUTH_ERR if the last answer has another checksum
+ *	                   than that, FNV-1a of 64 bits: so the answer is nowhere else
  *	export=NAME        put the last answer into the PAM environment; a binary one,
  *	                   which ends where its length says, in hexadecimal
  *	putenv=NAME=VALUE  put that into the PAM environment
@@ -32,6 +34,12 @@
  *	                   that pam_end was given, when that comes
  *	run=COMMAND        have a shell run that; if it fails, PAM_SYSTEM_ERR
  *	delay=USEC         ask for a delay when the stack fails: pam_fail_delay(3)
+ *	dumpable           make the process dumpable, as a change of its identity may
+ *	seteuid=UID        take on a user's identity
+ *	grow               take 64 MiB of memory and 2 MiB of stack, and give it back
+ *	leave              leave a copy of something on the stack
+ *	look=FILE          write whether it is still there
+ *	freed=FILE         write how much is left of what was in memory that was freed
  *	facts=FILE         write what the process is like that modules run in
  *
  * TEXT may be hex:48656c6c6f for any bytes, or repeat:N for N times "x".
@@ -164,6 +172,15 @@ static int converse(struct probe *p, const char *arg)
 	return result == PAM_SUCCESS ? PAM_SUCCESS : p->converr;
 }
 
+static int has_checksum(const struct probe *p, const char *want)
+{
+	unsigned long long sum = 0xcbf29ce484222325;
+
+	for (const unsigned char *c = (const unsigned char *)p->answer; c && *c; c++)
+		sum = (sum ^ *c) * 0x100000001b3;
+	return p->answer && sum == strtoull(want, NULL, 16) ? PAM_SUCCESS : PAM_AUTH_ERR;
+}
+
 static int say(struct probe *p, const char *style, const char *text)
 {
 	char *arg = NULL;
@@ -278,6 +295,83 @@ static int facts(const char *file)
 	return fclose(f) == 0 ? PAM_SUCCESS : PAM_SYSTEM_ERR;
 }
 
+/* Needs the stack, whatever the compiler thinks of it. */
+static int deep(int n)
+{
+	volatile char frame[64 << 10];
+
+	frame[0] = frame[sizeof frame - 1] = (char)n;
+	return n == 0 ? frame[0] : deep(n - 1) + frame[sizeof frame - 1];
+}
+
+static int grow(void)
+{
+	void *pieces[1024];
+	int n = 0, result = PAM_SUCCESS;
+
+	for (; n < 1024 && result == PAM_SUCCESS; n++) {
+		pieces[n] = malloc(64 << 10);
+		if (!pieces[n])
+			result = PAM_BUF_ERR;
+	}
+	while (n > 0)
+		free(pieces[--n]);
+	return deep(32) < 0 ? PAM_SYSTEM_ERR : result;
+}
+
+#define LEFT 512
+
+/* Has n frames of 4 KiB between the caller and what it leaves. */
+static __attribute__((noinline)) int leave(int n)
+{
+	volatile char frame[4096];
+
+	for (size_t i = 0; i < LEFT; i++)
+		frame[i] = n == 0 ? 'L' : 0;
+	return n == 0 ? frame[0] : leave(n - 1) + frame[0];
+}
+
+/* Counts, for the whole depth, what leave left there. */
+static __attribute__((noinline)) int look(const char *file)
+{
+	volatile char frame[128 << 10];
+	volatile char *p = frame;
+	size_t left = 0;
+
+	__asm__("" : "+r"(p)); /* the compiler must not see that nothing was written there */
+	for (size_t i = 0; i < sizeof frame; i++)
+		left += p[i] == 'L';
+	append(file, left >= LEFT ? "left" : "wiped");
+	return PAM_SUCCESS;
+}
+
+/* What malloc itself writes into memory that is free, and does not. */
+#define MALLOC_OWN 40
+
+static int freed(const char *file)
+{
+	static const size_t sizes[] = {64, 600, 5000, 40000};
+	FILE *f = fopen(file, "we");
+
+	if (!f)
+		return PAM_SYSTEM_ERR;
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		char *piece = malloc(sizes[i]), *behind = malloc(16);
+		volatile char *p = piece;
+		size_t left = 0;
+
+		__asm__("" : "+r"(p)); /* the compiler must not see that it is the same */
+		for (size_t j = 0; j < sizes[i]; j++)
+			p[j] = 'S';
+		free(piece);
+		for (size_t j = 0; j < sizes[i]; j++)
+			left += p[j] == 'S';
+		fprintf(f, "%zu: %s\n", sizes[i], left > MALLOC_OWN ? "left" : "overwritten");
+		free(behind);
+	}
+	return fclose(f) == 0 ? PAM_SUCCESS : PAM_SYSTEM_ERR;
+}
+
 static void hang(void)
 {
 	for (;;)
@@ -299,6 +393,8 @@ static int act(struct probe *p, const char *action, int *done)
 		return p->converr = result_of(value), PAM_SUCCESS;
 	if (IS("expect"))
 		return p->answer && strcmp(p->answer, value) == 0 ? PAM_SUCCESS : PAM_AUTH_ERR;
+	if (IS("fnv1a"))
+		return has_checksum(p, value);
 	if (IS("export"))
 		return export(p, value);
 	if (IS("putenv"))
@@ -315,6 +411,18 @@ static int act(struct probe *p, const char *action, int *done)
 		return system(value) == 0 ? PAM_SUCCESS : PAM_SYSTEM_ERR;
 	if (IS("delay"))
 		return pam_fail_delay(p->pamh, (unsigned int)strtoul(value, NULL, 10));
+	if (IS("dumpable"))
+		return prctl(PR_SET_DUMPABLE, 1) == 0 ? PAM_SUCCESS : PAM_SYSTEM_ERR;
+	if (IS("seteuid"))
+		return seteuid((uid_t)atoi(value)) == 0 ? PAM_SUCCESS : PAM_SYSTEM_ERR;
+	if (IS("grow"))
+		return grow();
+	if (IS("leave"))
+		return leave(8) ? PAM_SUCCESS : PAM_SYSTEM_ERR;
+	if (IS("look"))
+		return look(value);
+	if (IS("freed"))
+		return freed(value);
 	if (IS("facts"))
 		return facts(value);
 	if (IS("fork") && fork() != 0)
