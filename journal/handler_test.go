@@ -34,6 +34,16 @@ func record(level slog.Level, entries *[]entry) *slog.Logger {
 		}))
 }
 
+// caller is a slog.LogValuer.
+type caller struct {
+	uid     uint32
+	channel string
+}
+
+func (c caller) LogValue() slog.Value {
+	return slog.GroupValue(slog.Any("uid", c.uid), slog.String("channel", c.channel))
+}
+
 func TestEntries(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -54,6 +64,8 @@ func TestEntries(t *testing.T) {
 			l.WithGroup("a").With("b", 1).WithGroup("c").Debug("x", "d", 2, slog.Group("e", "f", 3), slog.Group("", "g", 4))
 		}, "x a.b=1 a.c.d=2 a.c.e.f=3 a.c.g=4", journal.PriDebug,
 			map[string]string{"PAMPROMPT_A_B": "1", "PAMPROMPT_A_C_D": "2", "PAMPROMPT_A_C_E_F": "3", "PAMPROMPT_A_C_G": "4"}},
+		{"a value that says of itself what it is", func(l *slog.Logger) { l.Info("x", "by", caller{1000, "dbus"}) }, "x by.uid=1000 by.channel=dbus", journal.PriInfo,
+			map[string]string{"PAMPROMPT_BY_UID": "1000", "PAMPROMPT_BY_CHANNEL": "dbus"}},
 		{"a value of several lines", func(l *slog.Logger) { l.Info("x", "user", "anna\nPRIORITY=0") }, `x user="anna\nPRIORITY=0"`, journal.PriInfo,
 			map[string]string{"PAMPROMPT_USER": "anna\nPRIORITY=0"}},
 		{"keys that the journal has none of", func(l *slog.Logger) { l.Info("x", "_uid=0\nä", "v") }, `x "_uid=0\nä"=v`, journal.PriInfo,
@@ -86,13 +98,17 @@ func TestAHandlerIsNotChangedByThoseMadeOfIt(t *testing.T) {
 	log.Info("x")
 	one.Info("x")
 	two.Info("x")
-	for i, want := range []string{"x", "x session=1", "x session=1 session=2 prompt=3"} {
+	one.Info("x", "answer", 4)
+	one.Info("x")
+	for i, want := range []string{"x", "x session=1", "x session=1 session=2 prompt=3", "x session=1 answer=4", "x session=1"} {
 		if entries[i].message != want {
 			t.Errorf("entry %d is %q, want %q", i, entries[i].message, want)
 		}
 	}
-	if _, found := entries[1].fields["PAMPROMPT_PROMPT"]; found || len(entries[0].fields) != 1 {
-		t.Error("attributes came into another log")
+	for i, n := range []int{1, 2, 3, 3, 2} { // SYSLOG_IDENTIFIER is one of them
+		if len(entries[i].fields) != n {
+			t.Errorf("entry %d has the fields %q", i, entries[i].fields)
+		}
 	}
 }
 

@@ -111,10 +111,15 @@ func logToStream() error {
 	if err != nil {
 		return err
 	}
-	logger := exec.Command(own)
-	logger.Env = append(os.Environ(), stage+"=log", fmt.Sprintf("JOURNAL_STREAM=%d:%d", st.Dev, st.Ino))
-	logger.Stderr = f
-	return logger.Run()
+	run := func(standardError *os.File) error {
+		logger := exec.Command(own)
+		logger.Env = append(os.Environ(), stage+"=log", fmt.Sprintf("JOURNAL_STREAM=%d:%d", st.Dev, st.Ino))
+		logger.Stderr = standardError
+		return logger.Run()
+	}
+	// The second one inherits the variable, and has another standard error: the
+	// journal may hear nothing of it.
+	return errors.Join(run(f), run(nil))
 }
 
 func TestWhatTheRealJournalGets(t *testing.T) {

@@ -4,6 +4,15 @@
 // that is locked, left out of core dumps and wiped, and on its way to another
 // process in a sealed memfd. It refuses to print one. secret.go is the memory,
 // descriptor.go the ways in and out through descriptors.
+//
+// It relies on the kernel writing the bytes straight into that memory and
+// reading them there, and on nobody copying them elsewhere: the garbage
+// collector knows nothing of the mapping and moves nothing of it. Registers, and
+// the stack on which a signal that comes at that moment saves them, it does not
+// wipe. runtime/secret would, for the Go code below its Do; in Go 1.26 that is
+// an experiment (GOEXPERIMENT=runtimesecret) for two processors, which does
+// nothing for memory mapped like this, for other goroutines or for C, and libpam
+// is C. So it is not used, and tests/memory looks at what is left.
 package secret
 
 import (

@@ -20,8 +20,9 @@ func harden() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbid core files: %w", err)
 	}
-	// What others may read is said where it is made.
-	unix.Umask(0o077)
+	// What only root may read is made so; what all may read, such as requests
+	// to password agents and their directory, must not depend on who started us.
+	unix.Umask(0o022)
 	return nil
 }
 

@@ -42,7 +42,7 @@ func TestHarden(t *testing.T) {
 	if err := unix.Getrlimit(unix.RLIMIT_CORE, &core); err != nil || core != (unix.Rlimit{}) {
 		t.Errorf("the limit of core files is %+v, %v", core, err)
 	}
-	if mask := unix.Umask(0o077); mask != 0o077 {
+	if mask := unix.Umask(0); mask != 0o022 {
 		t.Errorf("the umask is %03o", mask)
 	}
 }
