@@ -47,7 +47,7 @@ var (
 	ErrTooMany   = fmt.Errorf("%d questions of this uid wait for polkit already", maxChecks)
 	ErrLeft      = errors.New("the caller has left the bus")
 	ErrSlow      = errors.New("polkit did not answer in time")
-	ErrDetails   = errors.New("polkit would ask somebody first, but only because of details that must not be shown")
+	ErrDetails   = errors.New("polkit would ask somebody first, but only because of details that must not show")
 )
 
 // Question is what polkit is asked. The subject is the caller's connection to
@@ -57,9 +57,10 @@ type Question struct {
 	Action      string            // org.pamprompt.*, of the file of actions
 	Details     map[string]string // for rules and for the texts of the action
 	Interactive bool              // somebody may be asked for a password
-	// Private says that the caller did not say the details itself. polkit hands
-	// them to whoever asks for the password, which may be a program of the
-	// caller's own that wants to know them.
+	// Private says that the caller did not say the details itself. Whoever asks
+	// for the password may be a program of the caller's own, which sees them in
+	// a message with $(service) and in the choice of a rule of the administrator
+	// (addAdminRule) of who may give the password.
 	Private bool
 }
 

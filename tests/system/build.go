@@ -45,6 +45,9 @@ func build() (Programs, error) {
 	if err != nil {
 		return Programs{}, err
 	}
+	if err := os.Chmod(dir, 0o755); err != nil { // tests run the client as other users too
+		return Programs{}, err
+	}
 	p := Programs{
 		Dir: dir, Broker: filepath.Join(dir, "pamprompt-broker"),
 		Client: filepath.Join(dir, "pamprompt-client"), Worker: filepath.Join(dir, "pamprompt-worker"),

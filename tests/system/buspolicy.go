@@ -5,7 +5,10 @@ package system
 import (
 	"encoding/xml"
 	"fmt"
+	"maps"
 	"math"
+	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -58,11 +61,12 @@ type messageRule struct {
 	MinFDs, MaxFDs                uint64
 }
 
-// busConfig is as much of a busconfig file as the private bus uses.
+// busConfig is as much of a busconfig file as is translated.
 type busConfig struct {
 	Policies []struct {
 		Context string `xml:"context,attr"`
 		User    string `xml:"user,attr"`
+		Group   string `xml:"group,attr"`
 		Rules   []struct {
 			XMLName    xml.Name
 			Attributes []xml.Attr `xml:",any,attr"`
@@ -75,27 +79,97 @@ var messageTypes = map[string]uint32{"method_call": 1, "method_return": 2, "erro
 // privateBusPolicy translates the configuration of the private bus, so that
 // the rules that are shipped are those that run on both buses.
 func privateBusPolicy(owner uint32) (busPolicy, error) {
-	var config busConfig
-	text := strings.ReplaceAll(dbus1.PrivateBusConf, "@OWNER@", strconv.FormatUint(uint64(owner), 10))
-	if err := xml.Unmarshal([]byte(text), &config); err != nil {
-		return busPolicy{}, fmt.Errorf("read private-bus.conf: %w", err)
-	}
-	var everybody, owners rules
+	return translate(strings.ReplaceAll(dbus1.PrivateBusConf, "@OWNER@", strconv.FormatUint(uint64(owner), 10)))
+}
+
+// section is one <policy> of a configuration.
+type section struct {
+	class uint64  // default, user, mandatory: what comes later wins
+	user  *uint32 // nil for everybody
+	rules []rule
+}
+
+type rule struct {
+	allow      bool
+	priority   uint64
+	attributes []xml.Attr
+}
+
+// translate makes a policy of configurations, as if each included the next.
+func translate(configs ...string) (busPolicy, error) {
+	var sections []section
 	priority := uint64(0)
-	for _, policy := range config.Policies {
-		for _, rule := range policy.Rules {
-			priority++
-			for _, r := range []*rules{&everybody, &owners} {
-				if policy.Context != "default" && r == &everybody {
-					continue
-				}
-				if err := r.add(rule.XMLName.Local == "allow", priority, rule.Attributes); err != nil {
-					return busPolicy{}, fmt.Errorf("read private-bus.conf: %w", err)
-				}
+	for _, text := range configs {
+		var config busConfig
+		if err := xml.Unmarshal([]byte(text), &config); err != nil {
+			return busPolicy{}, fmt.Errorf("read a configuration of a bus: %w", err)
+		}
+		for _, policy := range config.Policies {
+			one, err := newSection(policy.Context, policy.User, policy.Group)
+			if err != nil {
+				return busPolicy{}, err
+			}
+			for _, r := range policy.Rules {
+				priority++
+				one.rules = append(one.rules, rule{r.XMLName.Local == "allow", one.class<<32 + priority, r.Attributes})
+			}
+			sections = append(sections, one)
+		}
+	}
+	users := map[uint32]bool{everybodyElse: true}
+	for _, s := range sections {
+		if s.user != nil {
+			users[*s.user] = true
+		}
+	}
+	policy := busPolicy{Type: "system"}
+	for _, uid := range slices.Sorted(maps.Keys(users)) {
+		r, err := rulesOf(uid, sections)
+		if err != nil {
+			return busPolicy{}, err
+		}
+		policy.Users = append(policy.Users, userRules{uid, r})
+	}
+	return policy, nil
+}
+
+func newSection(context, name, group string) (section, error) {
+	switch {
+	case context == "default":
+		return section{class: 0}, nil
+	case context == "mandatory":
+		return section{class: 2}, nil
+	case name == "" || group != "":
+		return section{}, fmt.Errorf("there is no translation of a policy of context %q, group %q", context, group)
+	}
+	uid, err := strconv.ParseUint(name, 10, 32)
+	if err != nil {
+		account, err := user.Lookup(name)
+		if err != nil {
+			return section{}, err
+		}
+		if uid, err = strconv.ParseUint(account.Uid, 10, 32); err != nil {
+			return section{}, err
+		}
+	}
+	number := uint32(uid)
+	return section{class: 1, user: &number}, nil
+}
+
+// rulesOf are those of one user: everybody's, and that user's own.
+func rulesOf(uid uint32, sections []section) (rules, error) {
+	var all rules
+	for _, s := range sections {
+		if s.user != nil && *s.user != uid {
+			continue
+		}
+		for _, r := range s.rules {
+			if err := all.add(r.allow, r.priority, r.attributes); err != nil {
+				return rules{}, err
 			}
 		}
 	}
-	return busPolicy{Users: []userRules{{everybodyElse, everybody}, {owner, owners}}, Type: "system"}, nil
+	return all, nil
 }
 
 // add translates one rule.

@@ -22,33 +22,37 @@ import (
 func StartOnDBusBroker(t testing.TB, o Options) *OnBus {
 	t.Helper()
 	s := &OnBus{System: newSystem(t, o)}
-	s.startDBusBroker(t)
+	policy, err := privateBusPolicy(uint32(os.Geteuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.bus, s.Address = runDBusBroker(t, s.Dir, filepath.Join(s.Dir, "bus"), s.log, policy, exec.Command)
 	t.Cleanup(func() { s.Stop(t) })
 	s.args = append([]string{"--worker", s.Worker, "--pam-dir", s.PAMDir, "--socket", s.socket(), noAgents}, o.BrokerArgs...)
 	s.Restart(t)
 	return s
 }
 
-func (s *OnBus) startDBusBroker(t testing.TB) {
+// runDBusBroker starts one, with a command that is made by the given function.
+func runDBusBroker(t testing.TB, dir, socket string, log journal, policy busPolicy, command func(string, ...string) *exec.Cmd) (bus *process, address string) {
 	t.Helper()
 	program, err := exec.LookPath("dbus-broker")
 	if err != nil {
 		t.Fatalf("%v: the Debian package dbus-broker has it", err)
 	}
-	ours, theirs, err := controllerSockets(filepath.Join(s.Dir, "controller"))
+	ours, theirs, err := controllerSockets(filepath.Join(dir, "controller"))
 	if err != nil {
 		t.Fatalf("make a socket for the controller: %v", err)
 	}
 	t.Cleanup(func() { _ = ours.Close() }) // which ends it
 	defer func() { _ = theirs.Close() }()
-	cmd := exec.Command(program, "--controller", "3", "--machine-id", strings.Repeat("0123456789abcdef", 2),
+	cmd := command(program, "--controller", "3", "--machine-id", strings.Repeat("0123456789abcdef", 2),
 		"--max-bytes", "536870912", "--max-fds", "4096", "--max-matches", "65536", "--max-objects", "65536")
 	cmd.ExtraFiles = []*os.File{theirs}
-	s.bus, err = start(cmd, s.log, func() error { return addListener(ours, filepath.Join(s.Dir, "bus")) })
-	if err != nil {
-		t.Fatalf("start dbus-broker: %v\n%s", err, s.log.text())
+	if bus, err = start(cmd, log, func() error { return addListener(ours, socket, policy) }); err != nil {
+		t.Fatalf("start dbus-broker: %v\n%s", err, log.text())
 	}
-	s.Address = "unix:path=" + filepath.Join(s.Dir, "bus")
+	return bus, "unix:path=" + socket
 }
 
 // controllerSockets are the two ends of the connection on which dbus-broker is
@@ -80,7 +84,7 @@ func accept(l *net.UnixListener) (*os.File, error) {
 }
 
 // addListener has dbus-broker serve a socket of that name.
-func addListener(controller *dbus.Conn, path string) error {
+func addListener(controller *dbus.Conn, path string, policy busPolicy) error {
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return err
@@ -94,10 +98,6 @@ func addListener(controller *dbus.Conn, path string) error {
 	defer func() { _ = f.Close() }()
 	fd := f.Fd()
 	if err := unix.SetNonblock(int(fd), true); err != nil { // Fd has made it block, and dbus-broker with it
-		return err
-	}
-	policy, err := privateBusPolicy(uint32(os.Geteuid()))
-	if err != nil {
 		return err
 	}
 	if err := controller.Auth(nil); err != nil {

@@ -18,6 +18,11 @@
 //	dbusbroker.go StartOnDBusBroker: the same on dbus-broker
 //	buspolicy.go  the shipped bus policy, in the form that dbus-broker takes
 //	namespace.go  StartInNamespace: an /etc of its own
+//	machine.go    StartMachine: bus, polkitd and broker as on a real system; root only
+//	systembus.go  its bus, with the policies that are shipped
+//	polkit.go     its polkitd, and users who are logged in
+//	user.go       Join, As, Command: other users
+//	await.go      waits for a line of the log, or a file
 //	race.go       the race detector in the broker, where the test has it
 //	process.go    one program that was started, and what it wrote
 //	sessions.go   sessions that a test has left open

@@ -13,8 +13,12 @@ import (
 type M interface{ Run() int }
 
 // Main runs the tests of a package, looks for goroutines that they left, and
-// removes the programs that Build made. It returns the exit code.
+// removes the programs that Build made. It returns the exit code. A test binary
+// that Join has started connects to a bus instead.
 func Main(m M) int {
+	if os.Args[0] == connector {
+		return runConnector(os.Args[1:])
+	}
 	defer removeBuild()
 	// What the race detector is in sleeps for a second when it ends.
 	_ = os.Setenv("GORACE", "atexit_sleep_ms=0")

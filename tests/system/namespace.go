@@ -23,7 +23,7 @@ func StartInNamespace(t testing.TB, mounts []Mount, o Options) *OnBus {
 	t.Helper()
 	s := &OnBus{System: newSystem(t, o)}
 	inside := filepath.Join(s.Dir, "in-namespace")
-	if err := os.WriteFile(inside, []byte(mountAndExec(mounts, s.Broker)), 0o600); err != nil {
+	if err := os.WriteFile(inside, []byte(mountAndExec(mounts)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	unshare, err := exec.LookPath("unshare")
@@ -34,8 +34,9 @@ func StartInNamespace(t testing.TB, mounts []Mount, o Options) *OnBus {
 	t.Cleanup(func() { s.Stop(t) })
 	// Each of these becomes the next one by exec, so that signals reach the
 	// broker.
+	broker := s.Broker
 	s.Broker, s.PAMDir = unshare, "/etc/pam.d"
-	s.args = append([]string{"--mount", "--propagation", "private", "/bin/sh", inside,
+	s.args = append([]string{"--mount", "--propagation", "private", "/bin/sh", inside, broker,
 		"--worker", s.Worker, "--socket", s.socket(), noAgents}, o.BrokerArgs...)
 	if o.Network != "" {
 		s.inNetwork(t, o.Network)
@@ -54,13 +55,13 @@ func (s *OnBus) inNetwork(t testing.TB, file string) {
 	s.Broker, s.args = nsenter, append([]string{"--net=" + file, s.Broker}, s.args...)
 }
 
-// mountAndExec is a shell script.
-func mountAndExec(mounts []Mount, program string) string {
+// mountAndExec is a shell script that becomes the program that it is given.
+func mountAndExec(mounts []Mount) string {
 	var b strings.Builder
 	b.WriteString("set -eu\n")
 	for _, m := range mounts {
 		fmt.Fprintf(&b, "mount --bind '%s' '%s'\n", m.From, m.To)
 	}
-	fmt.Fprintf(&b, "exec '%s' \"$@\"\n", program)
+	b.WriteString("exec \"$@\"\n")
 	return b.String()
 }

@@ -70,7 +70,7 @@ func (s *OnBus) startBus(t testing.TB) {
 // Restart starts the broker and returns when it owns its name.
 func (s *OnBus) Restart(t testing.TB) {
 	t.Helper()
-	owned := s.owner(t, func(owner string) bool { return owner != "" })
+	owned := s.owner(t, api.BusName, func(owner string) bool { return owner != "" })
 	cmd := exec.Command(s.Broker, s.args...)
 	cmd.Env = s.Environment()
 	var err error
@@ -89,7 +89,7 @@ func (s *OnBus) Restart(t testing.TB) {
 // Kill ends the broker by SIGKILL and returns when it is gone from the bus.
 func (s *OnBus) Kill(t testing.TB) {
 	t.Helper()
-	left := s.owner(t, func(owner string) bool { return owner == "" })
+	left := s.owner(t, api.BusName, func(owner string) bool { return owner == "" })
 	if err := s.broker.end(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -100,9 +100,9 @@ func (s *OnBus) Kill(t testing.TB) {
 	}
 }
 
-// owner returns a channel that is closed at the next change of the owner of
-// the broker's name to one that is wanted.
-func (s *OnBus) owner(t testing.TB, wanted func(string) bool) <-chan struct{} {
+// owner returns a channel that is closed at the next change of the owner of a
+// name to one that is wanted.
+func (s *OnBus) owner(t testing.TB, name string, wanted func(string) bool) <-chan struct{} {
 	t.Helper()
 	conn, err := dbus.Connect(s.Address)
 	if err != nil {
@@ -111,13 +111,13 @@ func (s *OnBus) owner(t testing.TB, wanted func(string) bool) <-chan struct{} {
 	signals, seen := make(chan *dbus.Signal, 16), make(chan struct{})
 	conn.Signal(signals)
 	if err := conn.AddMatchSignal(dbus.WithMatchSender("org.freedesktop.DBus"),
-		dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, api.BusName)); err != nil {
+		dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, name)); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
 		defer func() { _ = conn.Close() }()
 		for signal := range signals {
-			if len(signal.Body) == 3 && signal.Body[0] == api.BusName && wanted(fmt.Sprint(signal.Body[2])) {
+			if len(signal.Body) == 3 && signal.Body[0] == name && wanted(fmt.Sprint(signal.Body[2])) {
 				close(seen)
 				return
 			}

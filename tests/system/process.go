@@ -44,7 +44,10 @@ func serveThread(work <-chan func()) {
 // panic or a timeout too. The kernel takes the thread that started it for its
 // parent.
 func launch(cmd *exec.Cmd) (err error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Setpgid, cmd.SysProcAttr.Pdeathsig = true, syscall.SIGTERM
 	done := make(chan struct{})
 	threads() <- func() {
 		defer close(done)
