@@ -13,10 +13,17 @@
 //	manager.go    the members of org.pamprompt.Broker1.Manager
 //	sessions.go   the members of org.pamprompt.Broker1.Session
 //	options.go    the arguments of OpenSession, bounded and checked
+//	authorize.go  whether a caller may: rules, polkit, and the same no for all
+//	accounts.go   names of callers' accounts, for rules about one's own
+//	lists.go      ListSessions, ListPrompts
+//	audit.go      who did what, in the journal
 //	answer.go     an answer on its way from a caller to a worker
 //	descriptor.go a caller's descriptor made into a sealed memfd, unread
 //	broker.go     the one owner of the state: a queue of functions, run one by one
 //	client.go     who is on the bus, what they own, what they were told
+//	limits.go     how much one uid may have
+//	vetting.go    which agents polkit lets hear what
+//	gate.go       answers that PAM checks one after the other
 //	session.go    a session: its states, its end
 //	packets.go    what a session's worker says
 //	prompt.go     a prompt: a slot that is taken once
@@ -24,6 +31,7 @@
 //	inbox.go      what other programs ask those agents: prompts without a session
 //	numbers.go    numbers that never come twice in one boot
 //	askpassword/  the ask-password directory, in both directions
+//	polkit/       questions to polkit
 //	plymouth/     the boot splash
 //	workers/      the worker socket and the idle workers
 //

@@ -118,12 +118,12 @@ func StartBus(dir string) (*Child, string, error) {
 
 // StartPool starts the pool of workers, which dial the socket. pamDir is empty
 // for the system's PAM services.
-func StartPool(program, socket, pamDir string) (*Child, error) {
+func StartPool(program, socket, pamDir string, level slog.Level) (*Child, error) {
 	st, err := os.Stat(program)
 	if err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
 		return nil, fmt.Errorf("there is no worker at %s: build it with `make build`, or name it with --worker", program)
 	}
-	args := []string{"--pool", "--socket", socket}
+	args := []string{"--pool", "--socket", socket, "--log-level", level.String()}
 	if pamDir != "" {
 		args = append(args, "--pam-dir", pamDir)
 	}

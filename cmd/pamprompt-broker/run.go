@@ -79,7 +79,7 @@ func run(ctx context.Context, f *flags, log *slog.Logger) error {
 		return err
 	}
 	if f.worker != "" {
-		child, err := embedded.StartPool(f.worker, socket, f.pamDir)
+		child, err := embedded.StartPool(f.worker, socket, f.pamDir, f.logLevel)
 		if err != nil {
 			pool.Close()
 			return err
