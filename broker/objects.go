@@ -139,11 +139,7 @@ func (b *Broker) dispatch(ctx context.Context, call *bus.Call) ([]any, error) {
 		return nil, standard("UnknownObject", "there is no object %s", call.Path)
 	}
 	if id != 0 { // a session's object shows nothing to whom it is not for, not even that it is there
-		action := policy.See
-		if call.Member == "Close" {
-			action = policy.Manage
-		}
-		if err := b.permitSession(ctx, call, id, action); err != nil {
+		if err := b.permitSession(ctx, call, id, needed(call.Member)); err != nil {
 			return nil, err
 		}
 	}
@@ -155,6 +151,18 @@ func (b *Broker) dispatch(ctx context.Context, call *bus.Call) ([]any, error) {
 		return nil, standard("InvalidArgs", "%s takes arguments of type %q, not %q", call.Member, want, call.Signature)
 	}
 	return f(b, ctx, target{call: call, session: id})
+}
+
+// needed is what somebody must be allowed to do to a session, to call a member of
+// its object: to see it, if nothing else.
+func needed(member string) policy.Action {
+	switch member {
+	case "Close":
+		return policy.Manage
+	case "NextPrompt":
+		return policy.Answer
+	}
+	return policy.See
 }
 
 func findMethod(interfaces []string, iface, member string) (string, method) {

@@ -26,7 +26,7 @@ type Action int
 // prompts.
 const (
 	Open   Action = iota + 1 // open a session
-	See                      // know that a session exists, its properties, its prompts
+	See                      // know that a session exists, and its properties
 	Answer                   // answer or cancel a prompt
 	Manage                   // close a session
 	Agent                    // be told of the prompts that one may answer
