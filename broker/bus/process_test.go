@@ -7,13 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pamprompt/pamprompt/tests/pids"
 )
 
 func TestTheUnitOfACgroup(t *testing.T) {
@@ -181,7 +180,7 @@ func TestAnotherProcessOfTheSameNumberIsNotMeant(t *testing.T) {
 	loose := pin(uint32(pid), -1)
 	loose.started-- // two processes may start in one tick of the clock, but for people
 	end()
-	kill := startAs(t, pid)
+	kill := pids.StartAs(t, pid)
 	enter(pid)
 	if unit, _ := DescribeProcess(uint32(pid)); unit != "pamprompt-reuse.service" {
 		t.Fatalf("the new process is in %q: the test shows nothing", unit)
@@ -195,57 +194,6 @@ func TestAnotherProcessOfTheSameNumberIsNotMeant(t *testing.T) {
 		}
 	}
 	kill()
-}
-
-// cloneArgs is struct clone_args of clone3(2).
-type cloneArgs struct {
-	flags, pidfd, childTID, parentTID, exitSignal uint64
-	stack, stackSize, tls, setTID, setTIDSize     uint64
-}
-
-// startAs starts a process with a number that is free, which takes root, and
-// returns what ends it. The child is a copy of one thread: it calls the kernel
-// and nothing else.
-//
-//go:norace
-func startAs(t *testing.T, pid int) (kill func()) {
-	t.Helper()
-	number := int32(pid)
-	args := cloneArgs{exitSignal: uint64(unix.SIGCHLD), setTID: uint64(uintptr(unsafe.Pointer(&number))), setTIDSize: 1}
-	path, err := unix.BytePtrFromString("/bin/sleep")
-	if err != nil {
-		t.Fatal(err)
-	}
-	long, err := unix.BytePtrFromString("3600")
-	if err != nil {
-		t.Fatal(err)
-	}
-	argv := []*byte{path, long, nil}
-	syscall.ForkLock.Lock()
-	got, _, failed := syscall.RawSyscall(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args), 0)
-	if got == 0 && failed == 0 {
-		syscall.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(path)), uintptr(unsafe.Pointer(&argv[0])), 0)
-		for {
-			syscall.RawSyscall(unix.SYS_EXIT, 127, 0, 0)
-		}
-	}
-	syscall.ForkLock.Unlock()
-	runtime.KeepAlive(&number)
-	runtime.KeepAlive(argv)
-	if failed != 0 || int(got) != pid {
-		t.Skipf("start a process with the number %d: %v: run it as root, on Linux 5.5 or later", pid, failed)
-	}
-	var once bool
-	kill = func() {
-		if once {
-			return
-		}
-		once = true
-		_ = unix.Kill(pid, unix.SIGKILL)
-		_, _ = unix.Wait4(pid, nil, 0, nil)
-	}
-	t.Cleanup(kill)
-	return kill
 }
 
 func TestWhatADescriptorSaysOfItsProcess(t *testing.T) {

@@ -4,21 +4,18 @@ package security
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/tests/pids"
 	"github.com/pamprompt/pamprompt/tests/system"
 )
 
@@ -259,33 +256,8 @@ verdict = "allow"
 	onEitherBus(t, system.MachineOptions{Policy: trusted}, func(t *testing.T, b *bench) {
 		opener := b.join(t, system.Opener)
 		opener.EndProcess()
-		takePID(t, opener.PID)
+		pids.StartAs(t, opener.PID)
 		b.Place(t, opener.PID, "/system.slice/trusted.service")
 		wantDenied(t, "with the number of a process of a unit", opener.manager("OpenSession", "permit", "anna", options{}).Err)
 	})
-}
-
-// takePID starts a process of that number, which ends with the test.
-func takePID(t *testing.T, pid int) {
-	t.Helper()
-	const path = "/proc/sys/kernel/ns_last_pid"
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	for ctx.Err() == nil { // others start processes too
-		if err := os.WriteFile(path, []byte(fmt.Sprint(pid-1)), 0); err != nil {
-			t.Skipf("the next process number cannot be chosen: %v", err)
-		}
-		cmd := exec.Command("sleep", "infinity")
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		if cmd.Process.Pid == pid {
-			t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
-			return
-		}
-		_, _ = cmd.Process.Kill(), cmd.Wait()
-	}
-	t.Fatalf("no process of number %d could be started in %v", pid, time.Minute)
 }
