@@ -105,7 +105,7 @@ func lentText(answer []byte) string { return unsafe.String(unsafe.SliceData(answ
 func (c *conversation) lend(answer *secret.Secret) {
 	c.lent.Wipe()
 	c.lent = answer
-	if err := notDumpable(); err != nil {
+	if err := secret.NotDumpable(); err != nil {
 		c.session.log.Error("before libpam has an answer", "error", err)
 	}
 }

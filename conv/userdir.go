@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pamprompt/pamprompt/api/askpassword"
+	"github.com/pamprompt/pamprompt/api/secret"
 )
 
 // runtimeDirs is where pam_systemd and its like give each user a runtime
@@ -158,20 +159,10 @@ func become(uid, gid uint32) error {
 	}
 	_, _ = unix.SetfsgidRetGid(int(gid))
 	_, _ = unix.SetfsuidRetUid(int(uid))
-	if err := notDumpable(); err != nil {
+	if err := secret.NotDumpable(); err != nil {
 		return err
 	}
 	return checkIdentity(uid, gid)
-}
-
-// notDumpable is for after each change of an identity, modules' own too (those
-// that read a file of the user's as the user): it makes the process what
-// fs.suid_dumpable says, and that is 2 where systemd-coredump is installed.
-func notDumpable() error {
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("make the process not dumpable: %w", err)
-	}
-	return nil
 }
 
 // powers are those of root over files, which the kernel takes away with

@@ -28,19 +28,12 @@ func TestAProgramThatIsStartedWithoutAName(t *testing.T) {
 	}
 }
 
-func TestHarden(t *testing.T) {
+func TestTheUmaskDoesNotDependOnWhoStartsUs(t *testing.T) {
 	before := unix.Umask(0)
 	defer unix.Umask(before)
 	defer func() { _ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0) }()
 	if err := harden(); err != nil {
 		t.Fatal(err)
-	}
-	if dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || dumpable != 0 {
-		t.Errorf("it is dumpable: %d, %v", dumpable, err)
-	}
-	var core unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_CORE, &core); err != nil || core != (unix.Rlimit{}) {
-		t.Errorf("the limit of core files is %+v, %v", core, err)
 	}
 	if mask := unix.Umask(0); mask != 0o022 {
 		t.Errorf("the umask is %03o", mask)

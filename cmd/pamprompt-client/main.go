@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/secret"
 )
 
 var version = "0.1.0-dev" // stamped by make build
@@ -23,7 +24,8 @@ var version = "0.1.0-dev" // stamped by make build
 var interrupt os.Signal = os.Interrupt
 
 func main() {
-	if err := harden(); err != nil {
+	// Other processes of the same user could attach to this one.
+	if err := secret.ProtectProcess(); err != nil {
 		fmt.Fprintf(os.Stderr, "pamprompt-client: %v\n", err)
 		os.Exit(exitFailure)
 	}

@@ -5,8 +5,6 @@ package main
 import (
 	"os"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // CVE-2021-4034 of polkit: a program that is started without even its name.
@@ -18,19 +16,5 @@ func TestAProgramThatIsStartedWithoutAName(t *testing.T) {
 		if code := run(arguments()); code != exitUsage {
 			t.Errorf("%q: it exits with %d", args, code)
 		}
-	}
-}
-
-func TestHarden(t *testing.T) {
-	defer func() { _ = unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0) }()
-	if err := harden(); err != nil {
-		t.Fatal(err)
-	}
-	if dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || dumpable != 0 {
-		t.Errorf("it is dumpable: %d, %v", dumpable, err)
-	}
-	var core unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_CORE, &core); err != nil || core != (unix.Rlimit{}) {
-		t.Errorf("the limit of core files is %+v, %v", core, err)
 	}
 }

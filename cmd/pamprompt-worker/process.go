@@ -9,6 +9,8 @@ import (
 	"os/signal"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pamprompt/pamprompt/api/secret"
 )
 
 // poolFD is where the pool's socket pair is handed down.
@@ -30,12 +32,8 @@ func harden() error {
 	ignoreSignals()
 	defaultFaults()
 	closeOnExec()
-	// An answer must not be read by ptrace, /proc or in a core file.
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("make the process not dumpable: %w", err)
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("forbid core files: %w", err)
+	if err := secret.ProtectProcess(); err != nil {
+		return err
 	}
 	// Modules obey variables that a login program would not have.
 	os.Clearenv()

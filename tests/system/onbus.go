@@ -73,16 +73,23 @@ func (s *OnBus) Restart(t testing.TB) {
 	owned := s.owner(t, api.BusName, func(owner string) bool { return owner != "" })
 	cmd := exec.Command(s.Broker, s.args...)
 	cmd.Env = s.Environment()
+	s.launch(t, "the broker", &s.broker, cmd, owned)
+}
+
+// launch starts a program, which p is from then on, and returns when it owns its
+// name.
+func (s *OnBus) launch(t testing.TB, what string, p **process, cmd *exec.Cmd, owned <-chan struct{}) {
+	t.Helper()
 	var err error
-	if s.broker, err = start(cmd, s.log, nil); err != nil {
+	if *p, err = start(cmd, s.log, nil); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-owned:
-	case <-s.broker.done:
-		t.Fatalf("the broker ended at once: %v\n%s", s.broker.err, s.log.text())
+	case <-(*p).done:
+		t.Fatalf("%s ended at once: %v\n%s", what, (*p).err, s.log.text())
 	case <-time.After(patience):
-		t.Fatalf("the broker has not taken its name after %v\n%s", patience, s.log.text())
+		t.Fatalf("%s has not taken its name after %v\n%s", what, patience, s.log.text())
 	}
 }
 

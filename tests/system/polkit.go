@@ -39,16 +39,7 @@ func (m *Machine) StartPolkit(t testing.TB) {
 	defer func() { _ = out.Close() }()
 	cmd := m.Inside(t, Identity{}, polkitd) // which becomes its own user by itself
 	cmd.Stdout = out
-	if m.polkit, err = start(cmd, m.log, nil); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-owned:
-	case <-m.polkit.done:
-		t.Fatalf("polkitd ended at once: %v\n%s", m.polkit.err, m.log.text())
-	case <-time.After(patience):
-		t.Fatalf("polkitd has not taken its name after %v\n%s", patience, m.log.text())
-	}
+	m.launch(t, "polkitd", &m.polkit, cmd, owned)
 }
 
 // StopPolkit ends polkitd. It returns when polkitd has left the bus.
