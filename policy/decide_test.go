@@ -4,6 +4,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -276,8 +277,12 @@ func TestNothingTellsWhatDoesNotExistFromWhatNoRuleIsAbout(t *testing.T) {
 
 func TestDecideAllocatesNothing(t *testing.T) {
 	r := parse(t, "action = \"open\"\nservice = \"a*b?\"\nverdict = \"allow\"", denyAll)
-	if n := testing.AllocsPerRun(100, func() { r.Decide(anna, Open, toAnna); r.Decide(bert, Answer, annas) }); n != 0 {
-		t.Errorf("%v allocations", n)
+	fewest := math.Inf(1)
+	for range 10 { // other goroutines' count too: those of the test's own tools
+		fewest = min(fewest, testing.AllocsPerRun(100, func() { r.Decide(anna, Open, toAnna); r.Decide(bert, Answer, annas) }))
+	}
+	if fewest != 0 {
+		t.Errorf("%v allocations", fewest)
 	}
 }
 

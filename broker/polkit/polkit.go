@@ -82,6 +82,9 @@ func New(c *bus.Conn, log *slog.Logger) *Authority {
 // Check returns nil if polkit says yes, else why not; within 5 seconds, or 2
 // minutes if somebody may be asked, and at once when the caller leaves the bus.
 func (a *Authority) Check(ctx context.Context, q Question) error {
+	if q.Caller.Left() {
+		return ErrLeft
+	}
 	if !a.enter(q.Caller.UID) {
 		return ErrTooMany
 	}

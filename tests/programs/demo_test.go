@@ -129,7 +129,7 @@ func TestTheDemoIsAnsweredFromElsewhere(t *testing.T) {
 		socket := strings.TrimSpace(screen.until("\n"))
 		screen.until("--query")
 		screen.until(": ") // it asks here too
-		reply := command(t, os.Environ(), "nsenter", fmt.Sprintf("--mount=/proc/%d/ns/mnt", cmd.Process.Pid),
+		reply := command(t, os.Environ(), "nsenter", fmt.Sprintf("--target=%d", cmd.Process.Pid), "--mount", "--root",
 			"/lib/systemd/systemd-reply-password", "1", socket)
 		reply.Stdin = strings.NewReader(answer + "\n")
 		if out, err := reply.CombinedOutput(); err != nil {

@@ -45,11 +45,13 @@ func runDBusBroker(t testing.TB, dir, socket string, log journal, policy busPoli
 		t.Fatalf("make a socket for the controller: %v", err)
 	}
 	t.Cleanup(func() { _ = ours.Close() }) // which ends it
-	defer func() { _ = theirs.Close() }()
 	cmd := command(program, "--controller", "3", "--machine-id", strings.Repeat("0123456789abcdef", 2),
 		"--max-bytes", "536870912", "--max-fds", "4096", "--max-matches", "65536", "--max-objects", "65536")
 	cmd.ExtraFiles = []*os.File{theirs}
-	if bus, err = start(cmd, log, func() error { return addListener(ours, socket, policy) }); err != nil {
+	if bus, err = start(cmd, log, func() error {
+		_ = theirs.Close() // so that we hear of its end
+		return addListener(ours, socket, policy)
+	}); err != nil {
 		t.Fatalf("start dbus-broker: %v\n%s", err, log.text())
 	}
 	return bus, "unix:path=" + socket

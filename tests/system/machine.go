@@ -102,7 +102,9 @@ func (m *Machine) furnish(t testing.TB, stacks map[string]string) {
 		{m.path("rules.d"), "/usr/share/polkit-1/rules.d"}, // empty
 		{m.path("actions"), "/usr/share/polkit-1/actions"},
 	}
-	writeFile(t, m.path("inside"), mountAndExec(m.mounts))
+	// A /run of its own has the places, which this computer's may not have.
+	const run = "mount -t tmpfs tmpfs /run\nmkdir /run/dbus /run/systemd\n"
+	writeFile(t, m.path("inside"), run+mountAndExec(m.mounts))
 }
 
 // needed is what the programs want of an /etc; all of it takes half a second.
