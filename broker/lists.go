@@ -54,12 +54,13 @@ func (b *Broker) seen(ctx context.Context, call *bus.Call, f func(policy.Caller,
 	return b.look(func() error { return f(who, b.visible(who, rules, all)) })
 }
 
-// callerAndRules are who a caller is, and the rules to judge by: none, if who it
-// is could not be established for them.
+// callerAndRules are who a caller is, and the rules to judge by. If who it is could
+// not be established for them, it has what is its own, and polkit is not heard: a
+// rule might have denied what that allows.
 func (b *Broker) callerAndRules(ctx context.Context, p *bus.Peer) (policy.Caller, *policy.Rules) {
 	who, err := b.caller(ctx, p)
 	if err != nil {
-		return who, nil
+		return who, policy.Closed(err.Error())
 	}
 	return who, b.rules.Load()
 }

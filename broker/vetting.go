@@ -128,6 +128,12 @@ func (b *Broker) vetted(c *client, a asker, ok bool) {
 	if v == nil || !b.isAgent(c) {
 		return
 	}
+	switch b.rules.Load().Decide(c.who, policy.Answer, a.object()).Verdict {
+	case policy.Allow:
+		ok = true
+	case policy.Deny: // by rules that were read while polkit was asked
+		ok = false
+	}
 	owed := v.owed
 	v.approved, v.owed = ok, nil
 	if ok {

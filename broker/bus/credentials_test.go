@@ -4,6 +4,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"os"
@@ -157,6 +158,23 @@ func TestTheDescriptorOfAPeerIsClosedWhenItLeaves(t *testing.T) {
 	}
 	if unit := p.Unit(); unit != "" {
 		t.Errorf("one that has left runs in %s", unit)
+	}
+}
+
+// Who leaves while the bus is asked who that is, is nobody, whatever the bus says.
+func TestACallerWhoLeavesWhileItIsLookedUpIsRefused(t *testing.T) {
+	f := &fakeBus{credentials: says(os.Getpid(), openSelf(t)), late: make(chan struct{})}
+	server := dialFake(t, f)
+	result := make(chan error, 1)
+	go func() {
+		_, err := server.Peer(t.Context(), ":1.2")
+		result <- err
+	}()
+	<-f.asked
+	f.leave(t, ":1.2")
+	close(f.late) // the answer comes behind that
+	if err := <-result; !errors.Is(err, errLeft) {
+		t.Errorf("it is found out: %v", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
@@ -103,7 +104,13 @@ func TestCallsOfOneConnectionAreBounded(t *testing.T) {
 	for range maxCalls + 1 {
 		greedy.Object(testName, "/").Go(testName+".Block", 0, replies)
 	}
-	first := <-replies // the others wait for release
+	var first *dbus.Call
+	select {
+	case first = <-replies: // the others wait for release
+	case <-time.After(10 * time.Second):
+		close(release)
+		t.Fatal("no call is refused")
+	}
 	if named, ok := first.Err.(dbus.Error); !ok || named.Name != api.ErrorPrefix+string(api.LimitExceeded) {
 		t.Errorf("one call too many: %v, want LimitExceeded", first.Err)
 	}

@@ -4,6 +4,7 @@ package agents
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -58,11 +59,25 @@ func TestWhatAnotherProgramAsks(t *testing.T) {
 			b.bus.answer(p, test.answer)
 			b.bus.closed(p, api.OutcomeAnswered)
 			a.prints(test.answer + "\n")
+			b.wantAudited("event=answer", fmt.Sprintf("prompt=%d", p.ID), "channel=dbus", "caller-uid=0")
 			if err := b.bus.give(p.ID, "too late"); !errors.Is(err, api.AlreadyAnswered) {
 				t.Errorf("a second answer: %v", err)
 			}
 		})
 	}
+}
+
+// wantAudited checks that one line of the log holds all of this.
+func (b *stage) wantAudited(attributes ...string) {
+	b.t.Helper()
+	log := b.Log()
+	for line := range strings.Lines(log) {
+		words := strings.Fields(line)
+		if !slices.ContainsFunc(attributes, func(a string) bool { return !slices.Contains(words, a) }) {
+			return
+		}
+	}
+	b.t.Errorf("no line of the log holds %q:\n%s", attributes, log)
 }
 
 // wantDetails compares the details with docs/dbus.md, to the last one.

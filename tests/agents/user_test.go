@@ -93,6 +93,9 @@ func TestAUsersOwnAgentIsAskedToo(t *testing.T) {
 			u.bus.closed(p, test.outcome)
 			system.wantGone(t)
 			user.wantGone(t)
+			if test.answer == "by the user" {
+				u.wantAudited("event=answer", fmt.Sprintf("prompt=%d", p.ID), "channel=user-agent", fmt.Sprintf("caller-uid=%d", nobody))
+			}
 			if test.outcome == api.OutcomeAnswered {
 				if got := u.bus.opened(s); got != test.answer {
 					t.Errorf("the module got %q", got)

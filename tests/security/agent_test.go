@@ -4,6 +4,7 @@ package security
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
@@ -35,6 +36,10 @@ func TestAnAgentAnswersWhatARuleOfPolkitLetsIt(t *testing.T) {
 		wantDenied(t, "an answer to another service's question", agent.manager("AnswerPrompt", second, "right").Err)
 		wantDenied(t, "another user's answer", other.manager("AnswerPrompt", prompt, answer).Err)
 		wantDenied(t, "an end by who may only answer", agent.call(session, api.SessionInterface+".Close").Err)
+		b.asked(t, open(t, b.root, service, "other", nil)) // the service alone is not enough
+		if listed := agent.prompts(t); !slices.Equal(listed, []dbus.ObjectPath{session}) {
+			t.Errorf("it lists the prompts of %v, not of %s alone", listed, session)
+		}
 		if err := agent.manager("AnswerPrompt", prompt, answer).Err; err != nil {
 			t.Fatalf("the agent's answer: %v", err)
 		}
@@ -73,6 +78,26 @@ func TestAnAgentThatPolkitNoMoreAllowsIsToldNothing(t *testing.T) {
 	agent.settle()
 	if n := len(agent.signals("Prompt")); n != 1 {
 		t.Errorf("it was told of %d prompts, one of them before", n)
+	}
+}
+
+// An agent is told of what waits when polkit says that its rules are others now.
+func TestAnAgentThatPolkitAllowsLaterIsToldOfWhatWaits(t *testing.T) {
+	b := start(t, system.MachineOptions{})
+	agent, other := b.join(t, system.Agent).agent(), b.join(t, system.Other).agent()
+	session, prompt := b.vault(t)
+	b.SetPolkitRules(t, operatorsAnswer)
+	if got, _ := agent.prompt(session); got != prompt {
+		t.Errorf("the agent is told of prompt %d, not %d", got, prompt)
+	}
+	if err := agent.manager("AnswerPrompt", prompt, answer).Err; err != nil {
+		t.Error(err)
+	}
+	wantCode(t, "a second answer", agent.manager("AnswerPrompt", prompt, answer).Err, api.AlreadyAnswered)
+	wantDenied(t, "another user's answer", other.manager("AnswerPrompt", prompt, answer).Err)
+	other.settle()
+	if n := len(other.signals("Prompt")); n != 0 {
+		t.Errorf("another agent was told of %d prompts", n)
 	}
 }
 
@@ -130,13 +155,20 @@ func TestWhoSitsHereAnswersForTheirOwnAccount(t *testing.T) {
 			anna.agent()
 			session := open(t, b.root, "ask", c.user, nil)
 			number := b.asked(t, session)
+			listed := anna.prompts(t)
 			if !c.may {
+				if len(listed) != 0 {
+					t.Errorf("they list the prompts of %v", listed)
+				}
 				wantDenied(t, "the answer", anna.manager("AnswerPrompt", number, "right").Err)
 				anna.settle()
 				if n := len(anna.signals("Prompt")); n != 0 {
 					t.Errorf("they were told of %d prompts", n)
 				}
 				return
+			}
+			if !slices.Equal(listed, []dbus.ObjectPath{session}) {
+				t.Errorf("they list the prompts of %v", listed)
 			}
 			prompt, details := anna.prompt(session)
 			if details["uid"].Value() != system.Anna.UID {
@@ -168,6 +200,25 @@ func TestAnAgentThatLeavesIsForgotten(t *testing.T) {
 	if n := countAgents(t, b); n != 1 {
 		t.Errorf("there are %d agents", n)
 	}
+}
+
+// prompts are the sessions of those that somebody may answer.
+func (p *person) prompts(t *testing.T) []dbus.ObjectPath {
+	t.Helper()
+	var list []struct {
+		Number         uint64
+		Session        dbus.ObjectPath
+		Style, Message string
+		Details        map[string]dbus.Variant
+	}
+	if err := p.manager("ListPrompts").Store(&list); err != nil {
+		t.Fatal(err)
+	}
+	var paths []dbus.ObjectPath
+	for _, one := range list {
+		paths = append(paths, one.Session)
+	}
+	return paths
 }
 
 func countAgents(t *testing.T, b *bench) (n uint32) {

@@ -68,7 +68,8 @@ func TestWhatHappensIsAudited(t *testing.T) {
 	dir := t.TempDir()
 	b := start(t, system.MachineOptions{
 		Options: system.Options{BrokerArgs: []string{"--ask-password", dir}},
-		Policy:  "[[rule]]\naction = \"open\"\nservice = \"ask\"\ncaller = \"uid:60001\"\nverdict = \"allow\"\n",
+		Policy: "[[rule]]\naction = \"open\"\nservice = \"ask\"\ncaller = \"uid:60001\"\nverdict = \"allow\"\n" +
+			"[[rule]]\naction = \"agent\"\ncaller = \"uid:60002\"\nverdict = \"deny\"\n",
 	})
 	opener, other := b.join(t, system.Opener), b.join(t, system.Other)
 	from := len(b.Log())
@@ -91,6 +92,7 @@ func TestWhatHappensIsAudited(t *testing.T) {
 	wantDenied(t, "another user's answer", other.manager("AnswerPrompt", prompt, "guess").Err)
 	wantDenied(t, "another user's session", other.manager("OpenSession", "permit", "anna", options{}).Err)
 	wantDenied(t, "an answer to nothing", other.manager("AnswerPrompt", uint64(1), "guess").Err)
+	wantDenied(t, "another user's agent", other.manager("RegisterAgent", options{}).Err)
 	if err := opener.manager("AnswerPrompt", prompt, "right").Err; err != nil {
 		t.Fatal(err)
 	}
@@ -107,6 +109,7 @@ func TestWhatHappensIsAudited(t *testing.T) {
 		}),
 		with(by(other, "refusal", "dbus"), map[string]string{"action": "open", "service": "permit", "user": "anna"}),
 		with(by(other, "refusal", "dbus"), map[string]string{"action": "answer", "service": "", "user": ""}),
+		with(by(other, "refusal", "dbus"), map[string]string{"action": "agent", "service": "", "user": ""}),
 		with(by(opener, "answer", "dbus"), about, map[string]string{"prompt": fmt.Sprint(prompt)}),
 		with(about, map[string]string{"event": "close", "state": "closed", "why": "closed by uid 60001"}),
 	)
@@ -126,12 +129,23 @@ func TestWhatHappensIsAudited(t *testing.T) {
 	from = len(b.Log())
 	session = opener.open("ask", "root", nil)
 	b.asked(t, session)
-	b.replyPassword(t, dir, "right")
+	b.replyPassword(t, dir, "+right")
 	b.wait(t, session, api.StateOpen)
 	about["session"] = numberOf(session)
 	b.wantAudited(t, from,
 		with(by(opener, "open", "dbus"), about),
 		with(about, map[string]string{"event": "answer", "channel": "ask-password", "caller-uid": "0", "caller-pid": fmt.Sprint(os.Getpid()), "caller": ""}),
+	)
+	from = len(b.Log())
+	session = opener.open("ask", "root", nil)
+	prompt = b.asked(t, session)
+	b.replyPassword(t, dir, "-")
+	b.wait(t, session, api.StateOpen)
+	about["session"] = numberOf(session)
+	b.wantAudited(t, from,
+		with(by(opener, "open", "dbus"), about),
+		with(about, map[string]string{"event": "cancel", "channel": "ask-password", "caller-uid": "0", "prompt": fmt.Sprint(prompt)}),
+		with(about, map[string]string{"event": "close", "state": "failed"}),
 	)
 	for _, secret := range []string{"guess", "right"} {
 		if strings.Contains(b.Log(), secret) {
@@ -167,7 +181,7 @@ func (b *bench) replyPassword(t testing.TB, dir, text string) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	if _, err := conn.Write([]byte("+" + text)); err != nil {
+	if _, err := conn.Write([]byte(text)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -5,8 +5,6 @@ package security
 import (
 	"testing"
 
-	"github.com/godbus/dbus/v5"
-
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/tests/system"
 )
@@ -21,12 +19,18 @@ const (
 // Limits are a uid's, over all of its connections, and nobody else's.
 func TestAUIDHasSoManyAgents(t *testing.T) {
 	b := start(t, system.MachineOptions{})
-	for range maxAgents {
+	first := b.join(t, system.Other).agent()
+	for range maxAgents - 1 {
 		b.join(t, system.Other).agent()
 	}
 	last := b.join(t, system.Other)
 	wantCode(t, "one agent more", last.manager("RegisterAgent", options{}).Err, api.LimitExceeded)
 	b.join(t, system.Agent).agent()
+	if err := first.manager("UnregisterAgent").Err; err != nil {
+		t.Fatal(err)
+	}
+	last.agent()
+	wantCode(t, "the first one again", first.manager("RegisterAgent", options{}).Err, api.LimitExceeded)
 }
 
 func TestAUIDOpensSoManySessionsAtOnce(t *testing.T) {
@@ -55,15 +59,25 @@ func TestAUIDOpensSoManySessionsAtOnce(t *testing.T) {
 func TestAUIDHasSoManyQuestionsAtOnce(t *testing.T) {
 	b := start(t, system.MachineOptions{Policy: opens})
 	opener := b.join(t, system.Opener)
+	var first uint64
 	for range maxPrompts {
-		session := opener.open("ask", "anna", asAgent())
-		opener.prompt(session)
+		first, _ = opener.prompt(opener.open("ask", "anna", asAgent()))
 	}
-	over := opener.open("ask", "anna", options{"agent": dbus.MakeVariant(true)})
-	var state, text string
-	var result int32
-	if err := opener.call(over, api.SessionInterface+".Wait", api.StateOpen).Store(&state, &result, &text); err != nil || state != api.StateFailed {
-		t.Errorf("a session with a question too many is %s: %s, %v", state, text, err)
+	tooMany := func() {
+		t.Helper()
+		over := opener.open("ask", "anna", asAgent())
+		var state, text string
+		var result int32
+		if err := opener.call(over, api.SessionInterface+".Wait", api.StateOpen).Store(&state, &result, &text); err != nil || state != api.StateFailed {
+			t.Errorf("a session with a question too many is %s: %s, %v", state, text, err)
+		}
 	}
+	tooMany()
 	b.asked(t, open(t, b.root, "ask", "anna", nil))
+	// One that has its answer is none any more.
+	if err := opener.manager("AnswerPrompt", first, "right").Err; err != nil {
+		t.Fatal(err)
+	}
+	opener.prompt(opener.open("ask", "anna", asAgent()))
+	tooMany()
 }

@@ -162,37 +162,47 @@ const nobody = 4711
 // Whatever another user tries on anything, the answer is AccessDenied, in the
 // same words whether the thing exists, has existed, or never did.
 func TestAnotherUserIsRefusedInTheSameWords(t *testing.T) {
-	onEitherBus(t, system.MachineOptions{}, func(t *testing.T, b *bench) {
-		other := b.join(t, system.Other)
-		endedSession, endedPrompt := b.vault(t)
-		if err := call(b.root, api.RootPath, api.ManagerInterface+".CancelPrompt", endedPrompt).Err; err != nil {
-			t.Fatal(err)
-		}
-		b.wait(t, endedSession, api.StateClosed)
-		session, prompt := b.vault(t)
-		onSessions, onPrompts := attempts(t)
-		compare := func(list []attempt, numbers ...uint64) {
-			for _, a := range list {
-				var first string
-				for _, number := range append(numbers, nobody) {
-					err := a.call(other.Conn, number).Err
-					wantDenied(t, fmt.Sprint(a.name, " of ", number), err)
-					said := fmt.Sprint(err)
-					if first == "" {
-						first = said
-					}
-					if said != first {
-						t.Errorf("%s: %q for one number, %q for another", a.name, first, said)
-					}
+	onEitherBus(t, system.MachineOptions{}, sameWords)
+}
+
+// It is so too for whom polkit allows all but what is private here.
+func TestAnotherUserWhoMayDoElseIsRefusedInTheSameWords(t *testing.T) {
+	sameWords(t, start(t, system.MachineOptions{Polkit: `polkit.addRule(function(action) {
+	return action.lookup("service") == "` + service + `" ? polkit.Result.NO : polkit.Result.YES;
+});`}))
+}
+
+func sameWords(t *testing.T, b *bench) {
+	t.Helper()
+	other := b.join(t, system.Other)
+	endedSession, endedPrompt := b.vault(t)
+	if err := call(b.root, api.RootPath, api.ManagerInterface+".CancelPrompt", endedPrompt).Err; err != nil {
+		t.Fatal(err)
+	}
+	b.wait(t, endedSession, api.StateClosed)
+	session, prompt := b.vault(t)
+	onSessions, onPrompts := attempts(t)
+	compare := func(list []attempt, numbers ...uint64) {
+		for _, a := range list {
+			var first string
+			for _, number := range append(numbers, nobody) {
+				err := a.call(other.Conn, number).Err
+				wantDenied(t, fmt.Sprint(a.name, " of ", number), err)
+				said := fmt.Sprint(err)
+				if first == "" {
+					first = said
+				}
+				if said != first {
+					t.Errorf("%s: %q for one number, %q for another", a.name, first, said)
 				}
 			}
 		}
-		compare(onSessions, number(t, session), number(t, endedSession))
-		compare(onPrompts, prompt, endedPrompt)
-		if state, _ := b.wait(t, session, api.StateOpening); state != api.StateOpening {
-			t.Errorf("afterwards the session is %s", state)
-		}
-	})
+	}
+	compare(onSessions, number(t, session), number(t, endedSession))
+	compare(onPrompts, prompt, endedPrompt)
+	if state, _ := b.wait(t, session, api.StateOpening); state != api.StateOpening {
+		t.Errorf("afterwards the session is %s", state)
+	}
 }
 
 // What lists, lists nothing; and what opens, opens nothing, in the same words
@@ -245,6 +255,38 @@ func TestAnotherUserIsNotTheBroker(t *testing.T) {
 			t.Errorf("it asked for the name: %v", err)
 		}
 		b.Restart(t)
+	})
+}
+
+// What the bus itself says, nobody else says to the broker: that somebody has
+// left, whose sessions end then, or that it has lost its name.
+func TestAnotherUserIsNotTheBus(t *testing.T) {
+	onEitherBus(t, system.MachineOptions{}, func(t *testing.T, b *bench) {
+		other := b.join(t, system.Other)
+		session, prompt := b.vault(t)
+		var broker string
+		if err := b.root.BusObject().Call("org.freedesktop.DBus.GetNameOwner", 0, api.BusName).Store(&broker); err != nil {
+			t.Fatal(err)
+		}
+		root := b.root.Names()[0]
+		for _, destination := range []string{broker, api.BusName} {
+			for member, body := range map[string][]any{"NameOwnerChanged": {root, root, ""}, "NameLost": {api.BusName}} {
+				other.Send(&dbus.Message{Type: dbus.TypeSignal, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
+					dbus.FieldDestination: dbus.MakeVariant(destination),
+					dbus.FieldPath:        dbus.MakeVariant(dbus.ObjectPath("/org/freedesktop/DBus")),
+					dbus.FieldInterface:   dbus.MakeVariant("org.freedesktop.DBus"),
+					dbus.FieldMember:      dbus.MakeVariant(member),
+					dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(body...)),
+				}}, nil)
+			}
+		}
+		other.settle() // the broker has seen them
+		if err := call(b.root, api.RootPath, api.ManagerInterface+".AnswerPrompt", prompt, answer).Err; err != nil {
+			t.Fatal(err)
+		}
+		if state, text := b.wait(t, session, api.StateOpen); state != api.StateOpen {
+			t.Errorf("the session is %s: %s", state, text)
+		}
 	})
 }
 

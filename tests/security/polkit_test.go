@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,8 +117,15 @@ func TestPolkitAsksForAPasswordOnlyIfTheCallerLetsIt(t *testing.T) {
 	onEitherBus(t, system.MachineOptions{Policy: opening}, func(t *testing.T, b *bench) {
 		opener := b.join(t, system.Opener)
 		screen := b.authenticator(t, opener)
+		session, prompt := b.vault(t)
 		before := time.Now()
-		wantDenied(t, "without the flag", opener.manager("OpenSession", "permit", "anna", options{}).Err)
+		wantDenied(t, "to open without the flag", opener.manager("OpenSession", "permit", "anna", options{}).Err)
+		wantDenied(t, "to see without the flag", opener.call(session, api.SessionInterface+".Wait", api.StateOpening).Err)
+		wantDenied(t, "to end without the flag", opener.call(session, api.SessionInterface+".Close").Err)
+		wantDenied(t, "to answer without the flag", opener.manager("AnswerPrompt", prompt, answer).Err)
+		if paths := opener.sessions(t); len(paths) != 0 {
+			t.Errorf("without the flag it sees %v", paths)
+		}
 		if took := time.Since(before); took > polkitLimit {
 			t.Errorf("the refusal took %v", took)
 		}
@@ -125,6 +133,13 @@ func TestPolkitAsksForAPasswordOnlyIfTheCallerLetsIt(t *testing.T) {
 			t.Errorf("somebody was asked:\n%s", text)
 		}
 		opener.interactive.Store(true)
+		var listed [][]any
+		if err := opener.manager("ListPrompts").Store(&listed); err != nil || len(listed) != 0 {
+			t.Errorf("somebody was asked for a list: %v, %v", listed, err)
+		}
+		if paths := opener.sessions(t); !slices.Equal(paths, []dbus.ObjectPath{session}) {
+			t.Errorf("with the flag it sees %v", paths)
+		}
 		reply := opener.manager("OpenSession", "permit", "anna", options{})
 		if reply.Err != nil {
 			t.Fatalf("with the flag: %v\n%s", reply.Err, screen.text())
@@ -189,6 +204,9 @@ func (b *bench) authenticator(t *testing.T, p *person) screen {
 func TestPolkitTellsAnAttackersOwnAgentNothing(t *testing.T) {
 	const script = `polkit.addAdminRule(function(action, subject) {
 	if (action.lookup("service") == "` + service + `") return ["unix-user:` + user + `"];
+});
+polkit.addRule(function(action) {
+	if (action.id == "org.pamprompt.answer-own") return polkit.Result.AUTH_ADMIN;
 });`
 	onEitherBus(t, system.MachineOptions{Polkit: script}, func(t *testing.T, b *bench) {
 		other := b.join(t, system.Other)
@@ -234,6 +252,9 @@ func TestPolkitTellsAnAttackersOwnAgentNothing(t *testing.T) {
 		exists := interactive(api.RootPath, api.ManagerInterface+".AnswerPrompt", prompt, "guess")
 		none := interactive(api.RootPath, api.ManagerInterface+".AnswerPrompt", uint64(nobody), "guess")
 		compareQuestions(t, "AnswerPrompt", exists, none)
+		if n := strings.Count(exists, "org.pamprompt.answer-"); n != 1 || !strings.Contains(exists, "org.pamprompt.answer-any") {
+			t.Errorf("for one answer somebody is asked\n%s", exists)
+		}
 	})
 }
 

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/worker"
+	"github.com/pamprompt/pamprompt/broker/bus"
+	"github.com/pamprompt/pamprompt/broker/workers"
+	"github.com/pamprompt/pamprompt/policy"
+)
+
+// patience bounds what must happen; nothing waits for it to pass.
+const patience = 10 * time.Second
+
+// pretended is a polkit that answers when the test wants, which the real one of
+// tests/security does not: each question is on asked, and waits for what is put
+// on said.
+type pretended struct {
+	t     *testing.T
+	asked chan string // action and details
+	said  chan bool
+}
+
+// polkitResult is an AuthorizationResult, (bba{ss}).
+type polkitResult struct {
+	Authorized, Challenge bool
+	Details               map[string]string
+}
+
+// CheckAuthorization is polkit's.
+func (p *pretended) CheckAuthorization(_ struct {
+	Kind    string
+	Details map[string]dbus.Variant
+}, action string, details map[string]string, _ uint32, _ string) (polkitResult, *dbus.Error) {
+	p.asked <- fmt.Sprint(action, " ", details["service"], " ", details["user"])
+	select {
+	case yes := <-p.said:
+		return polkitResult{Authorized: yes}, nil
+	case <-p.t.Context().Done():
+		return polkitResult{}, nil
+	}
+}
+
+// CancelCheckAuthorization is polkit's.
+func (p *pretended) CancelCheckAuthorization(string) *dbus.Error { return nil }
+
+func pretendPolkit(t *testing.T, address string) *pretended {
+	t.Helper()
+	const name = "org.freedesktop.PolicyKit1"
+	p := &pretended{t, make(chan string, 1024), make(chan bool)}
+	conn, err := dbus.Connect(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.Export(p, "/org/freedesktop/PolicyKit1/Authority", name+".Authority"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.RequestName(name, dbus.NameFlagDoNotQueue); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// wantAsked waits for the next question.
+func (p *pretended) wantAsked(want string) {
+	p.t.Helper()
+	select {
+	case got := <-p.asked:
+		if got != want {
+			p.t.Fatalf("polkit is asked for %q, not for %q", got, want)
+		}
+	case <-time.After(patience):
+		p.t.Fatalf("polkit is not asked for %q", want)
+	}
+}
+
+// say answers the question that was asked.
+func (p *pretended) say(yes bool) {
+	p.t.Helper()
+	select {
+	case p.said <- yes:
+	case <-time.After(patience):
+		p.t.Fatal("polkit was asked nothing")
+	}
+}
+
+// always answers every question from now on.
+func (p *pretended) always(yes bool) {
+	go func() {
+		for {
+			select {
+			case p.said <- yes:
+			case <-p.t.Context().Done():
+				return
+			}
+		}
+	}()
+}
+
+// ear is an agent, and what it hears.
+type ear struct {
+	t       *testing.T
+	b       *Broker
+	peer    *bus.Peer
+	conn    *dbus.Conn
+	signals chan *dbus.Signal
+}
+
+const stranger = 60001
+
+// newEar registers an agent on whom polkit decides: the bus said, as it were, that
+// its uid is not the test's.
+func newEar(t *testing.T, b *Broker, address string) *ear {
+	t.Helper()
+	peer, conn := peerOn(t, b, address)
+	peer.UID = stranger
+	e := &ear{t, b, peer, conn, make(chan *dbus.Signal, 256)}
+	conn.Signal(e.signals)
+	e.enlist()
+	return e
+}
+
+func (e *ear) enlist() {
+	e.t.Helper()
+	if err := e.b.look(func() error { return e.b.enlist(e.peer, policy.Caller{UID: stranger}) }); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// wantHeard checks what came since the last time, up to a signal of our own that
+// is behind all that was sent before.
+func (e *ear) wantHeard(want ...string) {
+	e.t.Helper()
+	const mark = "org.example.Mark.Mark"
+	e.b.do(func() { e.b.bus.Send(bus.Signal{Dest: e.peer.Name, Path: "/", Name: mark}) })
+	var heard []string
+	for late := time.After(patience); ; {
+		select {
+		case s := <-e.signals:
+			switch s.Name {
+			case mark:
+				if !slices.Equal(heard, want) {
+					e.t.Errorf("the agent heard %q, not %q", heard, want)
+				}
+				return
+			case api.ManagerInterface + ".Prompt":
+				heard = append(heard, fmt.Sprint("prompt ", s.Body[0]))
+			case api.ManagerInterface + ".PromptClosed":
+				heard = append(heard, fmt.Sprint("end ", s.Body[0]))
+			case api.ManagerInterface + ".Message":
+				heard = append(heard, fmt.Sprint(s.Body[2]))
+			}
+		case <-late:
+			e.t.Fatalf("the agent heard %q and nothing more", heard)
+		}
+	}
+}
+
+// settle waits until the owner knows what polkit said last, and has no question.
+func (e *ear) settle() {
+	e.t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		busy := true
+		e.b.do(func() {
+			c := e.b.clients[e.peer.Name]
+			busy = c != nil && (c.vetting.works || len(c.vetting.queue) > 0)
+		})
+		if !busy {
+			return
+		}
+		if time.Now().After(deadline) {
+			e.t.Fatal("the agent is still asked about")
+		}
+	}
+}
+
+// vettingStage is a broker, its polkit, and a session of root's in it.
+type vettingStage struct {
+	*Broker
+	address string
+	polkit  *pretended
+	idle    func() *workers.Worker
+	s       *session
+}
+
+const answerAny = "org.pamprompt.answer-any vault anna"
+
+func startVetting(t *testing.T) *vettingStage {
+	t.Helper()
+	b, address, idle := startOnBus(t)
+	v := &vettingStage{Broker: b, address: address, polkit: pretendPolkit(t, address), idle: idle}
+	return v.another(7)
+}
+
+// another is the same with one more session.
+func (v *vettingStage) another(id uint64) *vettingStage {
+	next := *v
+	next.s = v.newSession(&worker.Start{
+		Session: id, Service: "vault", User: "anna", Owner: &worker.Owner{Name: ":0.0"}, Options: &worker.Options{Attempts: 1},
+	}, v.idle())
+	v.do(func() { v.add(next.s, nil) })
+	return &next
+}
+
+// ask has the session's module ask.
+func (v *vettingStage) ask(number uint64) {
+	v.do(func() { v.s.ask(&worker.Prompt{Style: worker.Style_STYLE_SECRET, Text: []byte("?")}, number) })
+}
+
+// end ends its prompt.
+func (v *vettingStage) end() { v.do(func() { v.s.prompt.end(api.OutcomeCancelled) }) }
+
+// text has it say something.
+func (v *vettingStage) text(text string) {
+	v.do(func() { v.s.tell(&worker.Message{Style: worker.Style_STYLE_INFO, Text: []byte(text)}) })
+}
