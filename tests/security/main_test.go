@@ -6,6 +6,8 @@
 //
 //	main_test.go      what stands around all tests: a machine and its users
 //	other_test.go     a user who has no business here: sees and learns nothing
+//	see_test.go       ... and who may see a session, and no more
+//	apart_test.go     ... and that to see, to answer and to end are three things
 //	time_test.go      ... not even from how long a refusal takes
 //	opener_test.go    a user whom a rule lets open sessions
 //	limits_test.go    ... and how many
