@@ -143,7 +143,7 @@ func (m *Machine) Place(t testing.TB, pid int, cgroup string) {
 	file := m.path(fmt.Sprintf("cgroup-%d", m.placed))
 	writeFile(t, file, "1:name=systemd:"+cgroup+"\n0::"+cgroup+"\n")
 	for _, believer := range []*process{m.polkit, m.broker} {
-		mount := exec.Command("nsenter", "--mount", "--target", strconv.Itoa(believer.pid()),
+		mount := exec.Command("nsenter", "--mount", "--root", "--target", strconv.Itoa(believer.pid()),
 			"mount", "--bind", file, fmt.Sprintf("/proc/%d/cgroup", pid))
 		if out, err := mount.CombinedOutput(); err != nil {
 			t.Fatalf("place process %d: %v\n%s", pid, err, out)
