@@ -23,6 +23,9 @@ const (
 	// killAfter is how much longer than a worker the broker waits for it to
 	// close, before it kills it.
 	killAfter = 5 * time.Second
+	// maxDelay is how much longer it waits for the delay of a failure: libpam
+	// makes up to half more of what a module asks for, which is seconds.
+	maxDelay = 60 * time.Second
 	// keepEnded is how long the object of an ended session stays for somebody
 	// who was not there at the end; keepOwned, for an owner who is.
 	keepEnded = 30 * time.Second
@@ -150,11 +153,23 @@ func (s *session) close(why string) {
 	s.why = why
 	s.enter(api.StateClosing)
 	s.send(&worker.ToWorker{Message: &worker.ToWorker_Close{Close: &worker.Close{}}})
-	s.late = s.b.after(s.b.config.CloseTimeout+killAfter, func() {
+	patience := s.patience()
+	s.late = s.b.after(patience, func() {
 		if !s.over() {
-			s.kill(fmt.Sprintf("it did not close within %v", s.b.config.CloseTimeout+killAfter))
+			s.kill(fmt.Sprintf("it did not close within %v", patience))
 		}
 	})
+}
+
+// patience is how long the worker may take to close. While PAM is at work on an
+// answer it may also be in the delay that follows a failure, which nobody cuts
+// short by closing.
+func (s *session) patience() time.Duration {
+	patience := s.b.config.CloseTimeout + killAfter
+	if g := s.b.gates[s.gateKey()]; g != nil && g.holder == s {
+		patience += maxDelay
+	}
+	return patience
 }
 
 // kill ends a worker that does not do as it is told.
