@@ -306,6 +306,21 @@ func (b *Broker) do(f func()) bool {
 	return true
 }
 
+// Alive reports whether the owner still does what it is given, and waits until it
+// has or the context ends.
+func (b *Broker) Alive(ctx context.Context) bool {
+	done := make(chan struct{})
+	if !b.post(func() { close(done) }) {
+		return false
+	}
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 func (b *Broker) stopTimers() {
 	for _, s := range b.sessions {
 		s.stopTimers()

@@ -70,7 +70,13 @@ func Listen(path string, log *slog.Logger) (*Pool, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("listen for workers: %w", err)
 	}
-	return &Pool{listener: l, log: log, all: make(map[*Worker]struct{})}, nil
+	return On(l, log), nil
+}
+
+// On takes a socket that somebody else has made, such as the service manager,
+// and leaves it in its place at the end.
+func On(l *net.UnixListener, log *slog.Logger) *Pool {
+	return &Pool{listener: l, log: log, all: make(map[*Worker]struct{})}
 }
 
 // removeStale removes a socket that nobody listens on.

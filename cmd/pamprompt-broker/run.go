@@ -18,6 +18,7 @@ import (
 	"github.com/pamprompt/pamprompt/broker"
 	"github.com/pamprompt/pamprompt/broker/bus"
 	"github.com/pamprompt/pamprompt/broker/embedded"
+	"github.com/pamprompt/pamprompt/broker/systemd"
 	"github.com/pamprompt/pamprompt/broker/workers"
 )
 
@@ -55,13 +56,10 @@ func run(ctx context.Context, f *flags, log *slog.Logger) error {
 			f.worker = beside("pamprompt-worker")
 		}
 	}
-	if socket == "" {
-		socket = defaultSocket
-	}
 	if f.pamDir != "" && bus.IsReal(address) {
 		return errors.New("--pam-dir is not for the system bus: a worker there serves the system's own PAM services; use --private-bus")
 	}
-	pool, err := workers.Listen(socket, log)
+	pool, socket, err := listen(socket, log)
 	if err != nil {
 		return err
 	}
@@ -69,6 +67,7 @@ func run(ctx context.Context, f *flags, log *slog.Logger) error {
 		Address: address, Pool: pool, Log: log, Version: version, CloseTimeout: f.closeTimeout, Alone: f.privateBus,
 		Rules: firstRules(f.policy, log), AskPassword: f.askPassword, UserFiles: broker.UserFiles(f.userFiles),
 		Ready: func() {
+			systemd.Ready(log)
 			if f.privateBus {
 				fmt.Println("DBUS_SYSTEM_BUS_ADDRESS=" + address)
 			}
@@ -87,7 +86,28 @@ func run(ctx context.Context, f *flags, log *slog.Logger) error {
 		children = append(children, child)
 	}
 	go reload(ctx, reloads, f.policy, b.SetRules, log)
+	go systemd.Watchdog(ctx, b.Alive, log)
+	defer context.AfterFunc(ctx, func() { systemd.Stopping(log) })()
 	return serve(ctx, b, children)
+}
+
+// listen takes the socket for the workers from the service manager, or makes it
+// where we are told, or where workers look for it. It says where that is.
+func listen(path string, log *slog.Logger) (*workers.Pool, string, error) {
+	passed, err := systemd.Listener()
+	switch {
+	case err != nil:
+		return nil, "", err
+	case passed != nil && path != "":
+		_ = passed.Close()
+		return nil, "", fmt.Errorf("the service manager passes a socket, and --socket=%s names another", path)
+	case passed != nil:
+		return workers.On(passed, log), passed.Addr().String(), nil
+	case path == "":
+		path = defaultSocket
+	}
+	pool, err := workers.Listen(path, log)
+	return pool, path, err
 }
 
 func beside(name string) string {
