@@ -17,7 +17,7 @@ GOBUILD := go build -trimpath -ldflags '-X main.version=$(VERSION)'
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup
 setup: ## install what building and testing need, if something is missing
@@ -29,6 +29,15 @@ build: ## put the binaries into build/
 	CGO_ENABLED=0 $(GOBUILD) -o build/pamprompt-broker ./cmd/pamprompt-broker
 	CGO_ENABLED=0 $(GOBUILD) -o build/pamprompt-client ./cmd/pamprompt-client
 	CGO_ENABLED=1 $(GOBUILD) -o build/pamprompt-worker ./cmd/pamprompt-worker
+
+.PHONY: install
+install: ## install what was built below DESTDIR, with PREFIX (/usr)
+	@test -x build/pamprompt-worker || { echo 'make build comes first' >&2; exit 1; }
+	@DESTDIR='$(DESTDIR)' PREFIX='$(or $(PREFIX),/usr)' scripts/install.sh
+
+.PHONY: deb rpm
+deb rpm: build ## make a package, in build/
+	@scripts/package.sh $@ '$(VERSION)'
 
 .PHONY: demo
 demo: ## open a session with a password and a one-time code, and watch it

@@ -7,7 +7,8 @@ package main
 // go to the terminal, if there is one and unless --no-ask; messages go to
 // standard error otherwise, and with --agent a line for each prompt. Then it
 // holds the session, and says nothing, until Ctrl-C, SIGTERM, SIGHUP or Ctrl-D
-// on the terminal, or until somebody closes the session.
+// on the terminal, or until somebody closes the session. A service manager that
+// wants to know (NOTIFY_SOCKET) is told when the session is open.
 
 import (
 	"cmp"
@@ -18,6 +19,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/pamprompt/pamprompt/api"
@@ -114,6 +116,10 @@ func (o *opening) run(ctx context.Context, linger bool) error {
 	}
 	if linger {
 		return nil
+	}
+	// As a service, it has started when the session is open.
+	if _, err := daemon.SdNotify(true, daemon.SdNotifyReady); err != nil {
+		return fmt.Errorf("tell the service manager that the session is open: %w", err)
 	}
 	return o.hold(ctx)
 }

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# usage: scripts/install.sh
+#
+# Puts what make build has built, and all that belongs to it, below $DESTDIR, with
+# the prefix $PREFIX. $PAM_STYLE is debian or fedora: how /etc/pam.d includes. The
+# prefix should be /usr: neither the bus nor systemd's generators look elsewhere.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+destdir=${DESTDIR:-}
+prefix=${PREFIX:-/usr}
+bindir=${BINDIR:-$prefix/bin}
+libexecdir=${LIBEXECDIR:-$prefix/libexec/pamprompt}
+unitdir=${UNITDIR:-$prefix/lib/systemd/system}
+generatordir=${GENERATORDIR:-$prefix/lib/systemd/system-generators}
+pamdir=${PAMDIR:-$prefix/lib/pam.d}
+style=${PAM_STYLE:-debian}
+
+# put MODE FOLDER FILE...
+put() {
+	local mode=$1 folder=$destdir$2
+	shift 2
+	install -d -m 0755 "$folder"
+	install -m "$mode" "$@" "$folder"
+}
+
+if ! [[ -f dist/pam.d/$style/pamprompt-linger ]]; then
+	printf 'PAM_STYLE=%s is none of: %s\n' "$style" "$(cd dist/pam.d && echo *)" >&2
+	exit 1
+fi
+put 0755 "$bindir" build/pamprompt-client
+put 0755 "$libexecdir" build/pamprompt-broker build/pamprompt-worker
+for unit in dist/systemd/*.service dist/systemd/*.socket; do
+	made=build/$(basename "$unit")
+	sed -e "s|@BINDIR@|$bindir|g" -e "s|@LIBEXECDIR@|$libexecdir|g" "$unit" >"$made"
+	put 0644 "$unitdir" "$made"
+done
+put 0755 "$generatordir" dist/systemd/pamprompt-linger-generator
+put 0644 "$pamdir" "dist/pam.d/$style/pamprompt-linger"
+put 0644 "$prefix/share/dbus-1/system-services" dist/dbus-1/org.pamprompt.Broker1.service
+put 0644 "$prefix/share/dbus-1/system.d" dbus-1/system.d/org.pamprompt.Broker1.conf
+put 0644 "$prefix/share/dbus-1/interfaces" dbus-1/interfaces/*.xml
+put 0644 "$prefix/share/polkit-1/actions" dist/polkit/org.pamprompt.policy
+put 0644 "$prefix/share/doc/pamprompt" README.md SECURITY.md CHANGELOG.md LICENSE
