@@ -17,7 +17,7 @@ GOBUILD := go build -trimpath -ldflags '-X main.version=$(VERSION)'
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup
 setup: ## install what building and testing need, if something is missing
@@ -53,7 +53,11 @@ RUN ?= .
 test: ## run every test, with the race detector
 	@scripts/setup.sh test
 	@go build -o build/testsummary ./scripts/testsummary
-	@go test -json -race -count=1 -timeout 10m -run '$(RUN)' $(TEST) | build/testsummary
+	@go test -json -race -count=1 -timeout 15m -run '$(RUN)' $(TEST) | build/testsummary
+
+.PHONY: test-system
+test-system: ## boot whole systems with the package installed; PAMPROMPT_ROOTS keeps them
+	@$(MAKE) test TEST=./tests/boot
 
 .PHONY: check
 check: ## run everything that reads the code instead of running it

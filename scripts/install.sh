@@ -15,7 +15,7 @@ bindir=${BINDIR:-$prefix/bin}
 libexecdir=${LIBEXECDIR:-$prefix/libexec/pamprompt}
 unitdir=${UNITDIR:-$prefix/lib/systemd/system}
 generatordir=${GENERATORDIR:-$prefix/lib/systemd/system-generators}
-pamdir=${PAMDIR:-$prefix/lib/pam.d}
+pamdir=${PAMDIR:-/etc/pam.d} # Debian wants none in /usr/lib/pam.d
 style=${PAM_STYLE:-debian}
 
 # put MODE FOLDER FILE...

@@ -197,18 +197,29 @@ func (p *Place) alive(id string) bool {
 		return true
 	}
 	defer func() { _ = unix.Close(fd) }()
-	// Not by its name, which in a user's directory could be a link to a file
-	// system that never answers.
-	sock, err := unix.Openat2(int(p.dir.Fd()), sockPrefix+ours+id, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
+	sock, err := p.socket(sockPrefix + ours + id)
 	if err != nil {
 		return !errors.Is(err, unix.ENOENT)
 	}
 	defer func() { _ = unix.Close(sock) }()
 	err = unix.Connect(fd, &unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d", sock)})
 	return !errors.Is(err, unix.ECONNREFUSED)
+}
+
+// socket finds a socket of the directory. Not by its name, which in a user's
+// directory could be a link to a file system that never answers.
+func (p *Place) socket(name string) (int, error) {
+	dir := int(p.dir.Fd())
+	fd, err := unix.Openat2(dir, name, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if errors.Is(err, unix.ENOSYS) {
+		// systemd's RestrictSUIDSGID= takes openat2 away. The broker has that, and
+		// looks into the system's directory only, where nobody can mount.
+		return unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	}
+	return fd, err
 }
 
 func (p *Place) owned(name string) bool {

@@ -17,5 +17,6 @@ remove | 0)
 purge)
 	rm -rf /etc/pamprompt /etc/systemd/system/pamprompt-*.service.d
 	rm -f /etc/systemd/system/*.wants/pamprompt-linger@*.service
+	if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 	;;
 esac

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package boot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	// patience is how long anything may take on a busy machine.
+	patience = 90 * time.Second
+	// poll is how often is looked whether something has happened.
+	poll = 100 * time.Millisecond
+)
+
+// packages are in every root file system.
+var packages = []string{"systemd", "systemd-sysv", "dbus", "libpam-systemd", "libnss-systemd", "polkitd", "systemd-homed",
+	"procps", "passwd", "libpam-oath", "oathtool"}
+
+// Machine is a system that runs, or has run.
+type Machine struct {
+	dir    string // of the layer: root is the whole
+	name   string
+	nspawn *exec.Cmd
+	ended  chan struct{}
+	leader string // number of its PID 1 outside
+}
+
+// New makes a machine of a Debian suite, with more packages than the usual ones.
+// It is not booted yet.
+func New(t testing.TB, suite string, more ...string) *Machine {
+	t.Helper()
+	needs(t)
+	base := filepath.Join(roots(t), suite)
+	if out, err := exec.Command("./mkroot.sh", append([]string{base, suite}, append(packages, more...)...)...).CombinedOutput(); err != nil {
+		t.Fatalf("make a root file system of %s: %v\n%s", suite, err, out)
+	}
+	m := &Machine{dir: t.TempDir(), name: fmt.Sprintf("pamprompt-%s-%d", suite, os.Getpid())}
+	for _, folder := range []string{"upper", "work", "root"} {
+		if err := os.Mkdir(filepath.Join(m.dir, folder), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	layers := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", base, m.dir, m.dir)
+	if err := syscall.Mount("overlay", m.Path("/"), "overlay", 0, layers); err != nil {
+		t.Fatalf("mount a layer above %s: %v", base, err)
+	}
+	t.Cleanup(func() {
+		m.Shutdown(t)
+		if err := syscall.Unmount(m.Path("/"), 0); err != nil {
+			t.Errorf("unmount %s: %v", m.Path("/"), err)
+		}
+	})
+	return m
+}
+
+// needs skips the test where no machine can be had.
+func needs(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can boot a system")
+	}
+	for _, program := range []string{"systemd-nspawn", "debootstrap", "nsenter"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("%v: the Debian packages systemd-container, debootstrap and util-linux have them", err)
+		}
+	}
+}
+
+// roots is where root file systems are kept.
+func roots(t testing.TB) string {
+	t.Helper()
+	if dir := os.Getenv("PAMPROMPT_ROOTS"); dir != "" {
+		return dir
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatalf("%v: set PAMPROMPT_ROOTS to a directory for root file systems", err)
+	}
+	return filepath.Join(dir, "pamprompt", "roots")
+}
+
+// Path is where a file of the machine is outside.
+func (m *Machine) Path(file string) string { return filepath.Join(m.dir, "root", file) }
+
+// Boot boots and waits until the system is up.
+func (m *Machine) Boot(t testing.TB) {
+	t.Helper()
+	m.Start(t)
+	m.Await(t, "the boot", "systemctl", "is-system-running", "--wait")
+}
+
+// Start boots and returns when its systemd runs.
+func (m *Machine) Start(t testing.TB) {
+	t.Helper()
+	console, err := os.OpenFile(filepath.Join(m.dir, "console"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = console.Close() }()
+	// Memory is locked and keyrings are made on a real machine, too.
+	m.nspawn = exec.Command("systemd-nspawn", "--quiet", "--directory="+m.Path("/"), "--machine="+m.name, "--register=no",
+		"--keep-unit", "--console=pipe", "--boot", "--system-call-filter=@memlock @keyring", "--capability=CAP_IPC_LOCK")
+	m.nspawn.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
+	m.nspawn.Stdout, m.nspawn.Stderr = console, console
+	m.nspawn.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := m.nspawn.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	m.ended = ended
+	go func() {
+		_ = m.nspawn.Wait()
+		close(ended)
+	}()
+	pid := m.nspawn.Process.Pid
+	m.until(t, "a PID 1", func() bool {
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		fields := strings.Fields(string(children))
+		if err != nil || len(fields) == 0 {
+			return false
+		}
+		m.leader = fields[0]
+		return m.command(t.Context(), "test", "-S", "/run/systemd/private").Run() == nil
+	})
+}
+
+// until waits until something is so.
+func (m *Machine) until(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	ticks := time.NewTicker(poll)
+	defer ticks.Stop()
+	for late := time.After(patience); !is(); {
+		select {
+		case <-ticks.C:
+		case <-m.ended:
+			t.Fatalf("%s: the machine has ended while it was waited for; its console:\n%s", what, m.console())
+		case <-late:
+			t.Fatalf("%s did not come in %v\n%s", what, patience, m.console())
+		}
+	}
+}
+
+func (m *Machine) console() string {
+	text, _ := os.ReadFile(filepath.Join(m.dir, "console"))
+	return string(text[max(0, len(text)-4000):])
+}
+
+// command is one inside, as root.
+func (m *Machine) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--target", m.leader,
+		"--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"}, args...)...)
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/root",
+		"DEBIAN_FRONTEND=noninteractive", "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0"}
+	return cmd
+}
+
+// Try runs a command inside and returns what it wrote to either output.
+func (m *Machine) Try(t testing.TB, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	out, err := m.command(ctx, args...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// Run runs a command inside, which must succeed.
+func (m *Machine) Run(t testing.TB, args ...string) string {
+	t.Helper()
+	out, err := m.Try(t, args...)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// Shell runs a script inside, which must succeed.
+func (m *Machine) Shell(t testing.TB, script string) string {
+	t.Helper()
+	return m.Run(t, "/bin/sh", "-euc", script)
+}
+
+// Await runs a command until it succeeds and returns what it wrote then.
+func (m *Machine) Await(t testing.TB, what string, args ...string) string {
+	t.Helper()
+	var out []byte
+	m.until(t, what, func() bool {
+		var stderr bytes.Buffer
+		cmd := m.command(t.Context(), args...)
+		cmd.Stderr = &stderr
+		var err error
+		out, err = cmd.Output()
+		return err == nil
+	})
+	return strings.TrimSpace(string(out))
+}
+
+// Write writes a file of the machine.
+func (m *Machine) Write(t testing.TB, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(m.Path(file), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Copy copies a file into the machine.
+func (m *Machine) Copy(t testing.TB, from, to string) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Write(t, to, string(data))
+}
+
+// Shutdown ends the system in order; it must not hang.
+func (m *Machine) Shutdown(t testing.TB) {
+	t.Helper()
+	if m.nspawn == nil {
+		return
+	}
+	began := time.Now()
+	defer func() {
+		m.nspawn = nil
+		t.Logf("the system was shut down in %v", time.Since(began).Round(time.Millisecond))
+	}()
+	// nspawn makes of it what tells a systemd to halt.
+	if err := m.nspawn.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		t.Error(err)
+	}
+	select {
+	case <-m.ended:
+	case <-time.After(patience):
+		t.Errorf("the system does not shut down in %v:\n%s", patience, m.console())
+		_ = m.nspawn.Process.Kill()
+		<-m.ended
+	}
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package boot
+
+import "testing"
+
+// systemd 252, dbus-daemon: none of this works there without us.
+func TestDebian12(t *testing.T) { suite(t, New(t, "bookworm")) }
+
+// systemd 258 or later, dbus-broker.
+func TestALaterSystemd(t *testing.T) { suite(t, New(t, "forky", "dbus-broker")) }
+
+// suite is what is shown on every system, in this order.
+func suite(t *testing.T, m *Machine) {
+	first, second := Deb(t, "0.0.1"), Deb(t, "0.0.2")
+	m.Boot(t)
+	t.Log(m.Shell(t, "systemctl --version | head -n 1; systemctl show --property=Id --value dbus.service"))
+	m.Copy(t, first, "/root/first.deb")
+	m.Copy(t, second, "/root/second.deb")
+	m.Run(t, "dpkg", "--install", "/root/first.deb")
+	m.account(t, "bob", "hunter22")
+	m.Write(t, "/etc/pam.d/desk", desk)
+
+	for _, step := range []struct {
+		name string
+		run  func(*testing.T, *Machine)
+	}{
+		{"a call starts the service", aCallStartsTheService},
+		{"a session opens", aSessionOpens},
+		{"the broker has no rights and no exposure", theBrokerHasNoRights},
+		{"a reload reads the rules again", aReloadReadsTheRules},
+		{"the unit of another user's process is known", theUnitOfACallerIsKnown},
+		{"a broker that hangs is killed and its sessions stay", aBrokerThatHangsIsKilled},
+		{"an upgrade keeps sessions", anUpgradeKeepsSessions},
+		{"a homed user's manager starts after one answer", aHomedUsersManagerStarts},
+		{"the home is unlocked at boot", theHomeIsUnlockedAtBoot},
+		{"nobody answers at boot", nobodyAnswersAtBoot},
+		{"removal leaves nothing", removalLeavesNothing},
+	} {
+		if !t.Run(step.name, func(t *testing.T) { step.run(t, m) }) {
+			t.Log(m.Run(t, "journalctl", "--boot", "--lines=60", "--no-pager"))
+			return // the next steps stand on this one
+		}
+	}
+}
