@@ -21,6 +21,9 @@ const (
 	patience = 90 * time.Second
 	// poll is how often is looked whether something has happened.
 	poll = 100 * time.Millisecond
+	// shutdown takes half a second. Whatever waits for something that is gone
+	// already waits for ten at least.
+	shutdown = 9 * time.Second
 )
 
 // packages are in every root file system.
@@ -232,7 +235,11 @@ func (m *Machine) Shutdown(t testing.TB) {
 	began := time.Now()
 	defer func() {
 		m.nspawn = nil
-		t.Logf("the system was shut down in %v", time.Since(began).Round(time.Millisecond))
+		took := time.Since(began).Round(time.Millisecond)
+		t.Logf("the system was shut down in %v", took)
+		if took > shutdown {
+			t.Errorf("something hung in the shutdown; the console:\n%s", m.console())
+		}
 	}()
 	// nspawn makes of it what tells a systemd to halt.
 	if err := m.nspawn.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
