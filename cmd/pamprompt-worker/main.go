@@ -7,7 +7,7 @@
 // the modules run in it, so that the broker need not. Nothing goes to standard
 // output; standard error has the log, which holds no answer.
 //
-// main.go has the flags, pool.go the pool, process.go and fault.c what makes
+// main.go has the flags, pool.go and cgroup.go the pool, process.go and fault.c what makes
 // the process fit for modules, memory.go and heap.c what makes it fit for answers;
 // PAM itself is package conv.
 package main

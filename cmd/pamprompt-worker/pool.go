@@ -31,6 +31,7 @@ type pool struct {
 	args       []string
 	size       int
 	log        *slog.Logger
+	cgroups    *cgroups
 
 	events   chan event
 	idle     map[*child]bool
@@ -45,6 +46,7 @@ type child struct {
 	pidfd   int
 	socket  *net.UnixConn // our end; closing it tells an idle worker to end
 	session string        // what it said it took; empty while idle
+	cgroup  string        // the directory of its cgroup; empty for none
 }
 
 // event is what happened to a child, or without one the time to start more.
@@ -82,6 +84,7 @@ func newPool(executable string, f *flags, log *slog.Logger) *pool {
 		args:       args,
 		size:       f.size,
 		log:        log,
+		cgroups:    ownCgroups(),
 		events:     make(chan event),
 		idle:       make(map[*child]bool),
 	}
@@ -133,6 +136,7 @@ func (p *pool) handle(e event) {
 // patience: what ended it will end the next one too.
 func (p *pool) ended(c *child, err error) {
 	_ = c.socket.Close()
+	remove(c.cgroup)
 	if err != nil {
 		p.log.Error(epitaph(c, err))
 	}
@@ -186,10 +190,20 @@ func (p *pool) start() error {
 	// Of its own session, so that what is meant for the pool's terminal does
 	// not reach the workers.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &c.pidfd}
+	cgroup, err := p.cgroups.add()
+	if err != nil { // it can do without
+		p.log.Warn(err.Error())
+	}
+	if cgroup != nil {
+		defer func() { _ = cgroup.Close() }()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(cgroup.Fd())
+		c.cgroup = cgroup.Name()
+	}
 	err = cmd.Start()
 	_ = theirs.Close()
 	if err != nil {
 		_ = ours.Close()
+		remove(c.cgroup)
 		return fmt.Errorf("start a worker: %w", err)
 	}
 	p.idle[c] = true

@@ -68,6 +68,13 @@ func aCallStartsTheService(t *testing.T, m *Machine) {
 func aSessionOpens(t *testing.T, m *Machine) {
 	session, prompt := m.open(t)
 	m.answer(t, session, prompt)
+	// Each worker is alone in its cgroup, whether it has a session or not.
+	const cgroups = "cd /sys/fs/cgroup/system.slice/pamprompt-worker.service; wc -l worker-*/cgroup.procs | grep worker-"
+	for line := range strings.Lines(m.Shell(t, cgroups)) {
+		if !strings.HasPrefix(strings.TrimSpace(line), "1 ") {
+			t.Errorf("a cgroup has not one process: %s", line)
+		}
+	}
 	m.closeSession(t, session)
 }
 
