@@ -53,11 +53,11 @@ RUN ?= .
 test: ## run every test, with the race detector
 	@scripts/setup.sh test
 	@go build -o build/testsummary ./scripts/testsummary
-	@go test -json -race -count=1 -timeout 15m -run '$(RUN)' $(TEST) | build/testsummary
+	@go test -json -race -count=1 -timeout 15m -tags '$(TAGS)' -run '$(RUN)' $(TEST) | build/testsummary
 
 .PHONY: test-system
 test-system: ## boot whole systems with the package installed; PAMPROMPT_ROOTS keeps them
-	@$(MAKE) test TEST=./tests/boot
+	@$(MAKE) test TEST=./tests/boot TAGS=boot
 
 .PHONY: check
 check: ## run everything that reads the code instead of running it

@@ -10,5 +10,8 @@
 //	machine.go  a machine: boots, runs commands, ends
 //	deb.go      the package
 //
+// They are built with the tag boot alone (make test-system), since they take
+// minutes, a mirror of Debian, and a machine on which systemd-nspawn boots.
+//
 // The tests of a suite share its machine, and run in the order of suite_test.go.
 package boot
