@@ -20,6 +20,8 @@ const (
 	MaxBinary       = 64 << 10  // a binary prompt
 	MaxEnvironment  = 64 << 10  // all entries together
 	MaxChoices      = 64        // in number
+	MaxArguments    = 1024      // of a command, in number
+	MaxCommand      = 64 << 10  // all arguments together
 )
 
 // Check tells whether every field of a packet is within its bounds: a *ToWorker
@@ -127,7 +129,34 @@ func checkStart(s *Start) error {
 	if err := checkUID("start.user_uid", s.GetUserUid()); err != nil {
 		return err
 	}
-	return checkEnvironment(o.GetEnvironment())
+	if err := checkEnvironment(o.GetEnvironment()); err != nil || s.GetCommand() == nil {
+		return err
+	}
+	return checkCommand(s.GetCommand())
+}
+
+func checkCommand(c *Command) error {
+	arguments, directory := c.GetArguments(), c.GetDirectory()
+	size := 0
+	for _, argument := range arguments {
+		if strings.ContainsRune(argument, 0) {
+			return fmt.Errorf("start.command.arguments holds a NUL")
+		}
+		size += len(argument) + 1
+	}
+	switch {
+	case len(arguments) == 0 || len(arguments) > MaxArguments || size > MaxCommand:
+		return fmt.Errorf("start.command.arguments are not 1 to %d of at most %d bytes together", MaxArguments, MaxCommand)
+	case arguments[0] == "" || strings.Contains(arguments[0], "/") && !strings.HasPrefix(arguments[0], "/"):
+		return fmt.Errorf("start.command names no program by an absolute path or a name")
+	case len(directory) > MaxString || strings.ContainsRune(directory, 0):
+		return fmt.Errorf("start.command.directory is over %d bytes or holds a NUL", MaxString)
+	case directory != "" && directory != "~" && !strings.HasPrefix(directory, "/"):
+		return fmt.Errorf("start.command.directory is not absolute")
+	case c.GetTerminal() && !c.GetStdio():
+		return fmt.Errorf("start.command.terminal without stdio")
+	}
+	return nil
 }
 
 func checkEnvironment(environment []string) error {
@@ -174,6 +203,8 @@ func checkToBroker(packet *ToBroker) error {
 		return checkFailed(m.Failed)
 	case *ToBroker_Name:
 		return checkName(m.Name)
+	case *ToBroker_Exited:
+		return checkExited(m.Exited)
 	case nil:
 		return checkUnknown(packet)
 	}
@@ -211,6 +242,11 @@ func checkHello(h *Hello) error {
 	}
 	if s.GetOpened() != nil {
 		if err := checkOpened(s.GetOpened()); err != nil {
+			return err
+		}
+	}
+	if s.GetExited() != nil {
+		if err := checkExited(s.GetExited()); err != nil {
 			return err
 		}
 	}
@@ -294,6 +330,17 @@ func checkOpened(o *Opened) error {
 	}
 	if size > MaxEnvironment {
 		return fmt.Errorf("opened.environment is over %d bytes", MaxEnvironment)
+	}
+	if o.GetPid() > math.MaxInt32 {
+		return fmt.Errorf("opened.pid is %d, which is none", o.GetPid())
+	}
+	return nil
+}
+
+// checkExited wants what wait(2) can say.
+func checkExited(e *Exited) error {
+	if e.GetStatus() > 255 || e.GetSignal() > 64 || e.GetStatus() != 0 && e.GetSignal() != 0 {
+		return fmt.Errorf("exited with status %d and signal %d", e.GetStatus(), e.GetSignal())
 	}
 	return nil
 }

@@ -25,6 +25,24 @@ func start(change func(*Start)) *Start {
 	return s
 }
 
+// command and in change a Start to one with a command.
+func command(arguments ...string) func(*Start) {
+	return func(s *Start) { s.Command = &Command{Arguments: arguments} }
+}
+
+func in(directory string) func(*Start) {
+	return func(s *Start) { s.Command = &Command{Arguments: []string{"true"}, Directory: directory} }
+}
+
+// many is n times the same.
+func many(value string, n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = value
+	}
+	return list
+}
+
 func toWorker(s *Start) *ToWorker { return &ToWorker{Message: &ToWorker_Start{Start: s}} }
 
 func TestCheckStart(t *testing.T) {
@@ -59,6 +77,26 @@ func TestCheckStart(t *testing.T) {
 		{"an owner with the largest uid", func(s *Start) { s.Owner.Uid = math.MaxUint32 - 1 }, true},
 		{"a user whose uid is known", func(s *Start) { s.UserUid = proto.Uint32(0) }, true},
 		{"a user whose uid is none", func(s *Start) { s.UserUid = proto.Uint32(math.MaxUint32) }, false},
+		{"a command", command("/bin/true", "", "a\nb"), true},
+		{"a command by its name", command("true"), true},
+		{"a command of most arguments", command(many("x", MaxArguments)...), true},
+		{"a command of too many arguments", command(many("x", MaxArguments+1)...), false},
+		{"a command that just fits", command(strings.Repeat("x", MaxCommand-1)), true},
+		{"a command that is too long", command(strings.Repeat("x", MaxCommand)), false},
+		{"a command without arguments", command(), false},
+		{"a command of nothing", command(""), false},
+		{"a command by a relative path", command("bin/true"), false},
+		{"a command with a NUL", command("true", "a\x00b"), false},
+		{"a command at home", in("~"), true},
+		{"a command in a directory", in("/srv"), true},
+		{"a command in a relative directory", in("srv"), false},
+		{"a command in somebody else's home", in("~root"), false},
+		{"a command in a directory with a NUL", in("/a\x00b"), false},
+		{"a command in a directory that is too long", in("/" + long), false},
+		{"a command on a terminal", func(s *Start) {
+			s.Command = &Command{Arguments: []string{"true"}, Stdio: true, Terminal: true}
+		}, true},
+		{"a command on no terminal", func(s *Start) { s.Command = &Command{Arguments: []string{"true"}, Terminal: true} }, false},
 		{"no attempts", func(s *Start) { s.Options.Attempts = 0 }, false},
 		{"16 attempts", func(s *Start) { s.Options.Attempts = 16 }, true},
 		{"17 attempts", func(s *Start) { s.Options.Attempts = 17 }, false},
@@ -179,6 +217,14 @@ func TestCheckToBroker(t *testing.T) {
 		{"a prompt in no phase", &ToBroker_Prompt{prompt(func(p *Prompt) { p.Phase = 0 })}, false},
 		{"Opened", &ToBroker_Opened{&Opened{Environment: [][]byte{make([]byte, MaxEnvironment-1)}}}, true},
 		{"Opened with too large an environment", &ToBroker_Opened{&Opened{Environment: [][]byte{make([]byte, MaxEnvironment)}}}, false},
+		{"Opened with a command", &ToBroker_Opened{&Opened{Pid: math.MaxInt32}}, true},
+		{"Opened with what is no process", &ToBroker_Opened{&Opened{Pid: math.MaxInt32 + 1}}, false},
+		{"Exited", &ToBroker_Exited{&Exited{Status: 255}}, true},
+		{"Exited by a signal", &ToBroker_Exited{&Exited{Signal: 64}}, true},
+		{"Exited with a status that cannot be", &ToBroker_Exited{&Exited{Status: 256}}, false},
+		{"Exited by no signal there is", &ToBroker_Exited{&Exited{Signal: 65}}, false},
+		{"Exited by both", &ToBroker_Exited{&Exited{Status: 1, Signal: 1}}, false},
+		{"a session whose command ended as none can", &ToBroker_Hello{&Hello{Version: 1, Session: session(func(s *Session) { s.Exited = &Exited{Status: 256} })}}, false},
 		{"Closed", &ToBroker_Closed{&Closed{Text: make([]byte, MaxString)}}, true},
 		{"Closed with too long a text", &ToBroker_Closed{&Closed{Text: make([]byte, MaxString+1)}}, false},
 		{"Failed", &ToBroker_Failed{&Failed{Error: "PAMFailed"}}, true},

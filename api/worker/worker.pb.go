@@ -743,7 +743,8 @@ type Start struct {
 	CloseTimeoutUsec uint64                 `protobuf:"varint,6,opt,name=close_timeout_usec,json=closeTimeoutUsec,proto3" json:"close_timeout_usec,omitempty"` // how long PAM may take to unwind after Close before the worker gives up
 	// What policy took the user for. The session fails, like that of an unknown
 	// user, when NSS gives the user another uid or does not know the user.
-	UserUid       *uint32 `protobuf:"varint,7,opt,name=user_uid,json=userUid,proto3,oneof" json:"user_uid,omitempty"`
+	UserUid       *uint32  `protobuf:"varint,7,opt,name=user_uid,json=userUid,proto3,oneof" json:"user_uid,omitempty"`
+	Command       *Command `protobuf:"bytes,8,opt,name=command,proto3" json:"command,omitempty"` // absent when no process is to run in the session
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -827,6 +828,85 @@ func (x *Start) GetUserUid() uint32 {
 	return 0
 }
 
+func (x *Start) GetCommand() *Command {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+// Command is the process that the worker starts when the session is open, as
+// the user and with the PAM environment. With stdio, the three descriptors that
+// become its standard input, output and error ride along with the Start; without,
+// these are /dev/null.
+type Command struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Arguments     []string               `protobuf:"bytes,1,rep,name=arguments,proto3" json:"arguments,omitempty"` // the first is the program: an absolute path, or a name to be found in PATH
+	Directory     string                 `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"` // absolute; ~ is the user's home; empty is that too, or / when it cannot be entered
+	Stdio         bool                   `protobuf:"varint,3,opt,name=stdio,proto3" json:"stdio,omitempty"`
+	Terminal      bool                   `protobuf:"varint,4,opt,name=terminal,proto3" json:"terminal,omitempty"` // standard input becomes the controlling terminal
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Command) Reset() {
+	*x = Command{}
+	mi := &file_api_worker_worker_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Command) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Command) ProtoMessage() {}
+
+func (x *Command) ProtoReflect() protoreflect.Message {
+	mi := &file_api_worker_worker_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Command.ProtoReflect.Descriptor instead.
+func (*Command) Descriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Command) GetArguments() []string {
+	if x != nil {
+		return x.Arguments
+	}
+	return nil
+}
+
+func (x *Command) GetDirectory() string {
+	if x != nil {
+		return x.Directory
+	}
+	return ""
+}
+
+func (x *Command) GetStdio() bool {
+	if x != nil {
+		return x.Stdio
+	}
+	return false
+}
+
+func (x *Command) GetTerminal() bool {
+	if x != nil {
+		return x.Terminal
+	}
+	return false
+}
+
 // Numbered tells the worker which number the broker gave to its prompt, so
 // that a broker that starts later can be told it.
 type Numbered struct {
@@ -839,7 +919,7 @@ type Numbered struct {
 
 func (x *Numbered) Reset() {
 	*x = Numbered{}
-	mi := &file_api_worker_worker_proto_msgTypes[6]
+	mi := &file_api_worker_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +931,7 @@ func (x *Numbered) String() string {
 func (*Numbered) ProtoMessage() {}
 
 func (x *Numbered) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[6]
+	mi := &file_api_worker_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +944,7 @@ func (x *Numbered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Numbered.ProtoReflect.Descriptor instead.
 func (*Numbered) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{6}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Numbered) GetIndex() uint32 {
@@ -892,7 +972,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +984,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +997,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Answer) GetIndex() uint32 {
@@ -938,7 +1018,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +1030,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +1043,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Cancel) GetIndex() uint32 {
@@ -987,7 +1067,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1079,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1092,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Mirror) GetIndex() uint32 {
@@ -1038,7 +1118,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1130,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1143,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
 }
 
 // One packet from a worker to the broker.
@@ -1082,6 +1162,7 @@ type ToBroker struct {
 	//	*ToBroker_Closed
 	//	*ToBroker_Failed
 	//	*ToBroker_Name
+	//	*ToBroker_Exited
 	Message       isToBroker_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1089,7 +1170,7 @@ type ToBroker struct {
 
 func (x *ToBroker) Reset() {
 	*x = ToBroker{}
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1182,7 @@ func (x *ToBroker) String() string {
 func (*ToBroker) ProtoMessage() {}
 
 func (x *ToBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1195,7 @@ func (x *ToBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToBroker.ProtoReflect.Descriptor instead.
 func (*ToBroker) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ToBroker) GetMessage() isToBroker_Message {
@@ -1223,6 +1304,15 @@ func (x *ToBroker) GetName() *Name {
 	return nil
 }
 
+func (x *ToBroker) GetExited() *Exited {
+	if x != nil {
+		if x, ok := x.Message.(*ToBroker_Exited); ok {
+			return x.Exited
+		}
+	}
+	return nil
+}
+
 type isToBroker_Message interface {
 	isToBroker_Message()
 }
@@ -1271,6 +1361,10 @@ type ToBroker_Name struct {
 	Name *Name `protobuf:"bytes,11,opt,name=name,proto3,oneof"`
 }
 
+type ToBroker_Exited struct {
+	Exited *Exited `protobuf:"bytes,12,opt,name=exited,proto3,oneof"`
+}
+
 func (*ToBroker_Hello) isToBroker_Message() {}
 
 func (*ToBroker_Entering) isToBroker_Message() {}
@@ -1293,6 +1387,8 @@ func (*ToBroker_Failed) isToBroker_Message() {}
 
 func (*ToBroker_Name) isToBroker_Message() {}
 
+func (*ToBroker_Exited) isToBroker_Message() {}
+
 // Name replies to Resolve.
 type Name struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1304,7 +1400,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1316,7 +1412,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1329,7 +1425,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Name) GetUid() uint32 {
@@ -1357,7 +1453,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1465,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1478,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Hello) GetVersion() uint32 {
@@ -1409,13 +1505,14 @@ type Session struct {
 	Opened        *Opened                `protobuf:"bytes,5,opt,name=opened,proto3" json:"opened,omitempty"`     // absent before PHASE_OPEN
 	Closed        *Closed                `protobuf:"bytes,6,opt,name=closed,proto3" json:"closed,omitempty"`     // at most one of these two,
 	Failed        *Failed                `protobuf:"bytes,7,opt,name=failed,proto3" json:"failed,omitempty"`     // when all is over
+	Exited        *Exited                `protobuf:"bytes,8,opt,name=exited,proto3" json:"exited,omitempty"`     // absent while the command runs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1524,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1537,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Session) GetStart() *Start {
@@ -1492,6 +1589,13 @@ func (x *Session) GetFailed() *Failed {
 	return nil
 }
 
+func (x *Session) GetExited() *Exited {
+	if x != nil {
+		return x.Exited
+	}
+	return nil
+}
+
 // Entering is sent as a phase begins. The first one, for PHASE_START, says
 // that the worker took the Start.
 type Entering struct {
@@ -1504,7 +1608,7 @@ type Entering struct {
 
 func (x *Entering) Reset() {
 	*x = Entering{}
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1516,7 +1620,7 @@ func (x *Entering) String() string {
 func (*Entering) ProtoMessage() {}
 
 func (x *Entering) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1529,7 +1633,7 @@ func (x *Entering) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entering.ProtoReflect.Descriptor instead.
 func (*Entering) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Entering) GetPhase() Phase {
@@ -1556,7 +1660,7 @@ type Resolved struct {
 
 func (x *Resolved) Reset() {
 	*x = Resolved{}
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1568,7 +1672,7 @@ func (x *Resolved) String() string {
 func (*Resolved) ProtoMessage() {}
 
 func (x *Resolved) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1581,7 +1685,7 @@ func (x *Resolved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resolved.ProtoReflect.Descriptor instead.
 func (*Resolved) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Resolved) GetUid() uint32 {
@@ -1603,7 +1707,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1719,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1732,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Message) GetStyle() Style {
@@ -1664,7 +1768,7 @@ type Prompt struct {
 
 func (x *Prompt) Reset() {
 	*x = Prompt{}
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1780,7 @@ func (x *Prompt) String() string {
 func (*Prompt) ProtoMessage() {}
 
 func (x *Prompt) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1793,7 @@ func (x *Prompt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prompt.ProtoReflect.Descriptor instead.
 func (*Prompt) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Prompt) GetIndex() uint32 {
@@ -1775,7 +1879,7 @@ type Taken struct {
 
 func (x *Taken) Reset() {
 	*x = Taken{}
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +1891,7 @@ func (x *Taken) String() string {
 func (*Taken) ProtoMessage() {}
 
 func (x *Taken) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +1904,7 @@ func (x *Taken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taken.ProtoReflect.Descriptor instead.
 func (*Taken) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Taken) GetIndex() uint32 {
@@ -1835,7 +1939,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +1951,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +1964,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Withdrawn) GetIndex() uint32 {
@@ -1882,13 +1986,14 @@ type Opened struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Environment   [][]byte               `protobuf:"bytes,1,rep,name=environment,proto3" json:"environment,omitempty"`                  // pam_getenvlist, sorted
 	OpenedUsec    uint64                 `protobuf:"varint,2,opt,name=opened_usec,json=openedUsec,proto3" json:"opened_usec,omitempty"` // CLOCK_REALTIME
+	Pid           uint32                 `protobuf:"varint,3,opt,name=pid,proto3" json:"pid,omitempty"`                                 // of the command; 0 without one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_api_worker_worker_proto_msgTypes[21]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2005,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[21]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2018,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{21}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Opened) GetEnvironment() [][]byte {
@@ -1930,6 +2035,67 @@ func (x *Opened) GetOpenedUsec() uint64 {
 	return 0
 }
 
+func (x *Opened) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+// Exited is sent once, when the command has ended. Other processes of the session
+// may go on; PAM is closed when the last one has ended.
+type Exited struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        uint32                 `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"` // 0 to 255; 0 when a signal ended it
+	Signal        uint32                 `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"` // 0 when none did
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Exited) Reset() {
+	*x = Exited{}
+	mi := &file_api_worker_worker_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Exited) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Exited) ProtoMessage() {}
+
+func (x *Exited) ProtoReflect() protoreflect.Message {
+	mi := &file_api_worker_worker_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Exited.ProtoReflect.Descriptor instead.
+func (*Exited) Descriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Exited) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Exited) GetSignal() uint32 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
 // Closed is the last packet of a session that was open, or that was closed
 // before it could be.
 type Closed struct {
@@ -1942,7 +2108,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_api_worker_worker_proto_msgTypes[22]
+	mi := &file_api_worker_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2120,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[22]
+	mi := &file_api_worker_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2133,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{22}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Closed) GetPamResult() int32 {
@@ -1997,7 +2163,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_api_worker_worker_proto_msgTypes[23]
+	mi := &file_api_worker_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2175,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[23]
+	mi := &file_api_worker_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2188,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{23}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Failed) GetError() string {
@@ -2094,7 +2260,7 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\aResolve\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\"\x19\n" +
 	"\x05Sweep\x12\x10\n" +
-	"\x03uid\x18\x01 \x01(\rR\x03uid\"\x94\x02\n" +
+	"\x03uid\x18\x01 \x01(\rR\x03uid\"\xcc\x02\n" +
 	"\x05Start\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
@@ -2102,8 +2268,14 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\aoptions\x18\x04 \x01(\v2\x1c.pamprompt.worker.v1.OptionsR\aoptions\x120\n" +
 	"\x05owner\x18\x05 \x01(\v2\x1a.pamprompt.worker.v1.OwnerR\x05owner\x12,\n" +
 	"\x12close_timeout_usec\x18\x06 \x01(\x04R\x10closeTimeoutUsec\x12\x1e\n" +
-	"\buser_uid\x18\a \x01(\rH\x00R\auserUid\x88\x01\x01B\v\n" +
-	"\t_user_uid\"8\n" +
+	"\buser_uid\x18\a \x01(\rH\x00R\auserUid\x88\x01\x01\x126\n" +
+	"\acommand\x18\b \x01(\v2\x1c.pamprompt.worker.v1.CommandR\acommandB\v\n" +
+	"\t_user_uid\"w\n" +
+	"\aCommand\x12\x1c\n" +
+	"\targuments\x18\x01 \x03(\tR\targuments\x12\x1c\n" +
+	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12\x14\n" +
+	"\x05stdio\x18\x03 \x01(\bR\x05stdio\x12\x1a\n" +
+	"\bterminal\x18\x04 \x01(\bR\bterminal\"8\n" +
 	"\bNumbered\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\"\x1e\n" +
@@ -2114,7 +2286,7 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06Mirror\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x14\n" +
 	"\x05shown\x18\x02 \x01(\bR\x05shown\"\a\n" +
-	"\x05Close\"\xf8\x04\n" +
+	"\x05Close\"\xaf\x05\n" +
 	"\bToBroker\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.HelloH\x00R\x05hello\x12;\n" +
 	"\bentering\x18\x02 \x01(\v2\x1d.pamprompt.worker.v1.EnteringH\x00R\bentering\x12;\n" +
@@ -2127,14 +2299,15 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06closed\x18\t \x01(\v2\x1b.pamprompt.worker.v1.ClosedH\x00R\x06closed\x125\n" +
 	"\x06failed\x18\n" +
 	" \x01(\v2\x1b.pamprompt.worker.v1.FailedH\x00R\x06failed\x12/\n" +
-	"\x04name\x18\v \x01(\v2\x19.pamprompt.worker.v1.NameH\x00R\x04nameB\t\n" +
+	"\x04name\x18\v \x01(\v2\x19.pamprompt.worker.v1.NameH\x00R\x04name\x125\n" +
+	"\x06exited\x18\f \x01(\v2\x1b.pamprompt.worker.v1.ExitedH\x00R\x06exitedB\t\n" +
 	"\amessage\",\n" +
 	"\x04Name\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"Y\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x126\n" +
-	"\asession\x18\x02 \x01(\v2\x1c.pamprompt.worker.v1.SessionR\asession\"\xfc\x02\n" +
+	"\asession\x18\x02 \x01(\v2\x1c.pamprompt.worker.v1.SessionR\asession\"\xb1\x03\n" +
 	"\aSession\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.StartR\x05start\x120\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x1a.pamprompt.worker.v1.PhaseR\x05phase\x129\n" +
@@ -2142,7 +2315,8 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06prompt\x18\x04 \x01(\v2\x1b.pamprompt.worker.v1.PromptR\x06prompt\x123\n" +
 	"\x06opened\x18\x05 \x01(\v2\x1b.pamprompt.worker.v1.OpenedR\x06opened\x123\n" +
 	"\x06closed\x18\x06 \x01(\v2\x1b.pamprompt.worker.v1.ClosedR\x06closed\x123\n" +
-	"\x06failed\x18\a \x01(\v2\x1b.pamprompt.worker.v1.FailedR\x06failed\"V\n" +
+	"\x06failed\x18\a \x01(\v2\x1b.pamprompt.worker.v1.FailedR\x06failed\x123\n" +
+	"\x06exited\x18\b \x01(\v2\x1b.pamprompt.worker.v1.ExitedR\x06exited\"V\n" +
 	"\bEntering\x120\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x1a.pamprompt.worker.v1.PhaseR\x05phase\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\"\x1c\n" +
@@ -2169,11 +2343,15 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x04text\x18\x03 \x01(\tR\x04text\"Y\n" +
 	"\tWithdrawn\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x126\n" +
-	"\aoutcome\x18\x02 \x01(\x0e2\x1c.pamprompt.worker.v1.OutcomeR\aoutcome\"K\n" +
+	"\aoutcome\x18\x02 \x01(\x0e2\x1c.pamprompt.worker.v1.OutcomeR\aoutcome\"]\n" +
 	"\x06Opened\x12 \n" +
 	"\venvironment\x18\x01 \x03(\fR\venvironment\x12\x1f\n" +
 	"\vopened_usec\x18\x02 \x01(\x04R\n" +
-	"openedUsec\";\n" +
+	"openedUsec\x12\x10\n" +
+	"\x03pid\x18\x03 \x01(\rR\x03pid\"8\n" +
+	"\x06Exited\x12\x16\n" +
+	"\x06status\x18\x01 \x01(\rR\x06status\x12\x16\n" +
+	"\x06signal\x18\x02 \x01(\rR\x06signal\";\n" +
 	"\x06Closed\x12\x1d\n" +
 	"\n" +
 	"pam_result\x18\x01 \x01(\x05R\tpamResult\x12\x12\n" +
@@ -2227,7 +2405,7 @@ func file_api_worker_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_api_worker_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_api_worker_worker_proto_goTypes = []any{
 	(Phase)(0),        // 0: pamprompt.worker.v1.Phase
 	(Style)(0),        // 1: pamprompt.worker.v1.Style
@@ -2238,68 +2416,73 @@ var file_api_worker_worker_proto_goTypes = []any{
 	(*Resolve)(nil),   // 6: pamprompt.worker.v1.Resolve
 	(*Sweep)(nil),     // 7: pamprompt.worker.v1.Sweep
 	(*Start)(nil),     // 8: pamprompt.worker.v1.Start
-	(*Numbered)(nil),  // 9: pamprompt.worker.v1.Numbered
-	(*Answer)(nil),    // 10: pamprompt.worker.v1.Answer
-	(*Cancel)(nil),    // 11: pamprompt.worker.v1.Cancel
-	(*Mirror)(nil),    // 12: pamprompt.worker.v1.Mirror
-	(*Close)(nil),     // 13: pamprompt.worker.v1.Close
-	(*ToBroker)(nil),  // 14: pamprompt.worker.v1.ToBroker
-	(*Name)(nil),      // 15: pamprompt.worker.v1.Name
-	(*Hello)(nil),     // 16: pamprompt.worker.v1.Hello
-	(*Session)(nil),   // 17: pamprompt.worker.v1.Session
-	(*Entering)(nil),  // 18: pamprompt.worker.v1.Entering
-	(*Resolved)(nil),  // 19: pamprompt.worker.v1.Resolved
-	(*Message)(nil),   // 20: pamprompt.worker.v1.Message
-	(*Prompt)(nil),    // 21: pamprompt.worker.v1.Prompt
-	(*Taken)(nil),     // 22: pamprompt.worker.v1.Taken
-	(*Withdrawn)(nil), // 23: pamprompt.worker.v1.Withdrawn
-	(*Opened)(nil),    // 24: pamprompt.worker.v1.Opened
-	(*Closed)(nil),    // 25: pamprompt.worker.v1.Closed
-	(*Failed)(nil),    // 26: pamprompt.worker.v1.Failed
+	(*Command)(nil),   // 9: pamprompt.worker.v1.Command
+	(*Numbered)(nil),  // 10: pamprompt.worker.v1.Numbered
+	(*Answer)(nil),    // 11: pamprompt.worker.v1.Answer
+	(*Cancel)(nil),    // 12: pamprompt.worker.v1.Cancel
+	(*Mirror)(nil),    // 13: pamprompt.worker.v1.Mirror
+	(*Close)(nil),     // 14: pamprompt.worker.v1.Close
+	(*ToBroker)(nil),  // 15: pamprompt.worker.v1.ToBroker
+	(*Name)(nil),      // 16: pamprompt.worker.v1.Name
+	(*Hello)(nil),     // 17: pamprompt.worker.v1.Hello
+	(*Session)(nil),   // 18: pamprompt.worker.v1.Session
+	(*Entering)(nil),  // 19: pamprompt.worker.v1.Entering
+	(*Resolved)(nil),  // 20: pamprompt.worker.v1.Resolved
+	(*Message)(nil),   // 21: pamprompt.worker.v1.Message
+	(*Prompt)(nil),    // 22: pamprompt.worker.v1.Prompt
+	(*Taken)(nil),     // 23: pamprompt.worker.v1.Taken
+	(*Withdrawn)(nil), // 24: pamprompt.worker.v1.Withdrawn
+	(*Opened)(nil),    // 25: pamprompt.worker.v1.Opened
+	(*Exited)(nil),    // 26: pamprompt.worker.v1.Exited
+	(*Closed)(nil),    // 27: pamprompt.worker.v1.Closed
+	(*Failed)(nil),    // 28: pamprompt.worker.v1.Failed
 }
 var file_api_worker_worker_proto_depIdxs = []int32{
 	0,  // 0: pamprompt.worker.v1.Options.phases:type_name -> pamprompt.worker.v1.Phase
 	8,  // 1: pamprompt.worker.v1.ToWorker.start:type_name -> pamprompt.worker.v1.Start
-	9,  // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
-	10, // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
-	11, // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
-	13, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
-	12, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
+	10, // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
+	11, // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
+	12, // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
+	14, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
+	13, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
 	6,  // 7: pamprompt.worker.v1.ToWorker.resolve:type_name -> pamprompt.worker.v1.Resolve
 	7,  // 8: pamprompt.worker.v1.ToWorker.sweep:type_name -> pamprompt.worker.v1.Sweep
 	4,  // 9: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
 	3,  // 10: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
-	16, // 11: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
-	18, // 12: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
-	19, // 13: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
-	21, // 14: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
-	22, // 15: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
-	23, // 16: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
-	20, // 17: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
-	24, // 18: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
-	25, // 19: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
-	26, // 20: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
-	15, // 21: pamprompt.worker.v1.ToBroker.name:type_name -> pamprompt.worker.v1.Name
-	17, // 22: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
-	8,  // 23: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
-	0,  // 24: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
-	19, // 25: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
-	21, // 26: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
-	24, // 27: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
-	25, // 28: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
-	26, // 29: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
-	0,  // 30: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
-	1,  // 31: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
-	1,  // 32: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
-	20, // 33: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
-	0,  // 34: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
-	2,  // 35: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
-	0,  // 36: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	9,  // 11: pamprompt.worker.v1.Start.command:type_name -> pamprompt.worker.v1.Command
+	17, // 12: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
+	19, // 13: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
+	20, // 14: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
+	22, // 15: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
+	23, // 16: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
+	24, // 17: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
+	21, // 18: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
+	25, // 19: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
+	27, // 20: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
+	28, // 21: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
+	16, // 22: pamprompt.worker.v1.ToBroker.name:type_name -> pamprompt.worker.v1.Name
+	26, // 23: pamprompt.worker.v1.ToBroker.exited:type_name -> pamprompt.worker.v1.Exited
+	18, // 24: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
+	8,  // 25: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
+	0,  // 26: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
+	20, // 27: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
+	22, // 28: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
+	25, // 29: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
+	27, // 30: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
+	28, // 31: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
+	26, // 32: pamprompt.worker.v1.Session.exited:type_name -> pamprompt.worker.v1.Exited
+	0,  // 33: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
+	1,  // 34: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
+	1,  // 35: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
+	21, // 36: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
+	0,  // 37: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
+	2,  // 38: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
+	0,  // 39: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_api_worker_worker_proto_init() }
@@ -2318,7 +2501,7 @@ func file_api_worker_worker_proto_init() {
 		(*ToWorker_Sweep)(nil),
 	}
 	file_api_worker_worker_proto_msgTypes[5].OneofWrappers = []any{}
-	file_api_worker_worker_proto_msgTypes[11].OneofWrappers = []any{
+	file_api_worker_worker_proto_msgTypes[12].OneofWrappers = []any{
 		(*ToBroker_Hello)(nil),
 		(*ToBroker_Entering)(nil),
 		(*ToBroker_Resolved)(nil),
@@ -2330,6 +2513,7 @@ func file_api_worker_worker_proto_init() {
 		(*ToBroker_Closed)(nil),
 		(*ToBroker_Failed)(nil),
 		(*ToBroker_Name)(nil),
+		(*ToBroker_Exited)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2337,7 +2521,7 @@ func file_api_worker_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_worker_worker_proto_rawDesc), len(file_api_worker_worker_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
