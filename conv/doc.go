@@ -11,7 +11,8 @@
 // sweep.go clears away what a dead worker left. transaction.go is the PAM recipe, from pam_start to pam_end, to be read
 // top to bottom; names.go finds the service, and identity.go who the user is, and
 // who asked; conversation.go is what modules talk to, with binary.go for the
-// packets of libpamc, supplied.go for an answer that an administrator left in a
+// packets of libpamc, command.go and spawn.c start the command in the session, under
+// the limits of limits.go, and processes.go waits for the last of its processes; supplied.go for an answer that an administrator left in a
 // credential, and mirror.go for the copy of a question that the user's own agents see, in the
 // directory that userdir.go opens with the user's identity; result.go says in
 // the words of the contract how it ended. guard.go and guard.c are for modules

@@ -6,9 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/msteinert/pam/v2"
@@ -30,11 +27,41 @@ func (s *session) close() {
 		s.withdrawLocked(reply{outcome: worker.Outcome_OUTCOME_SESSION_CLOSED})
 	}
 	close(s.closing)
-	limit := duration(s.state.GetStart().GetCloseTimeoutUsec())
-	if limit == 0 {
-		limit = closeTimeout
+	if !s.working {
+		s.watch()
 	}
+}
+
+// closeLimit is how long what Close ends may take: the processes of the session,
+// and then PAM.
+func (s *session) closeLimit() time.Duration {
+	if limit := duration(s.state.GetStart().GetCloseTimeoutUsec()); limit != 0 {
+		return limit
+	}
+	return closeTimeout
+}
+
+// watch gives PAM a time to unwind in. The caller holds the lock.
+func (s *session) watch() {
+	limit := s.closeLimit()
 	time.AfterFunc(limit, func() { s.overdue(limit) })
+}
+
+// work says that processes of the session run. PAM's time begins after them.
+func (s *session) work() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.working = true
+}
+
+// rest says that no process of the session is left.
+func (s *session) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.working = false
+	if s.closed {
+		s.watch()
+	}
 }
 
 // abandon closes a session whose broker has been away for so long that nobody
@@ -62,7 +89,7 @@ func (s *session) isClosed() bool {
 // time that libpam waits after a failure is not the module's.
 func (s *session) overdue(limit time.Duration) {
 	s.mu.Lock()
-	if s.over() {
+	if s.over() || s.working {
 		s.mu.Unlock()
 		return
 	}
@@ -88,15 +115,9 @@ func (s *session) overdue(limit time.Duration) {
 // of pam_exec for instance, with all that this has started in turn. What made
 // itself a daemon is no child any more and stays.
 func killChildren(pid int) {
-	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	for _, list := range lists {
-		children, _ := os.ReadFile(list)
-		for _, field := range strings.Fields(string(children)) {
-			if child, err := strconv.Atoi(field); err == nil {
-				killChildren(child)
-				_ = unix.Kill(child, unix.SIGKILL)
-			}
-		}
+	for _, child := range children(pid) {
+		killChildren(child)
+		_ = unix.Kill(child, unix.SIGKILL)
 	}
 }
 

@@ -56,6 +56,16 @@ func (e *etc) bind(name, text string) {
 	e.mount(path, name)
 }
 
+// security has nothing but one file in /etc/security.
+func (e *etc) security(name, text string) {
+	e.t.Helper()
+	if err := os.Mkdir(filepath.Join(e.dir, "security"), 0o755); err != nil {
+		e.t.Fatal(err)
+	}
+	e.write(filepath.Join("security", name), text)
+	e.mount(filepath.Join(e.dir, "security"), "security")
+}
+
 func (e *etc) mount(path, name string) {
 	e.t.Helper()
 	if err := unix.Mount(path, "/etc/"+name, "", unix.MS_BIND, ""); err != nil {

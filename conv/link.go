@@ -84,17 +84,21 @@ func dial(socket string) (*worker.Conn, error) {
 // not come now. The files stay the caller's.
 func dispatch(s *session, m *worker.ToWorker, files []*os.File) error {
 	want := 0
-	switch m.GetMessage().(type) {
+	switch m := m.GetMessage().(type) {
 	case nil:
 		return nil // of a later version
 	case *worker.ToWorker_Answer:
 		want = 1
+	case *worker.ToWorker_Start:
+		if m.Start.GetCommand().GetStdio() {
+			want = 3
+		}
 	}
 	if len(files) != want {
 		return fmt.Errorf("%w: %d descriptors where %d belong", worker.ErrMalformed, len(files), want)
 	}
 	if start := m.GetStart(); start != nil {
-		return s.begin(start)
+		return s.begin(start, files...)
 	}
 	if resolve := m.GetResolve(); resolve != nil {
 		return s.lookUp(resolve.GetUid())

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "--idle" {
 		runWorker(os.Args[2:])
 	}
+	if len(os.Args) == 2 && os.Args[1] == "--keyring" {
+		printKeyring()
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -25,6 +25,7 @@ const (
 	workerFailed         = "WorkerFailed"
 	cancelled            = "Cancelled"
 	timedOut             = "TimedOut"
+	commandFailed        = "CommandFailed"
 )
 
 // success is PAM_SUCCESS.

@@ -45,6 +45,8 @@ type session struct {
 	outcomes []worker.Outcome  // of every question there was; 0 is answered
 	messages []*worker.Message // said since the last question that was put to people
 	attempt  uint32            // of PHASE_AUTHENTICATE
+	stdio    []int             // for the command; of the Start
+	working  bool              // processes of the session run, which Close ends first
 	asking   *worker.Conn      // on which the broker waits for a Name; nil when it does not
 
 	sweeping  bool       // a Sweep is at work
@@ -122,12 +124,15 @@ func (s *session) tell(m *worker.ToBroker) bool {
 	return true
 }
 
-// begin is Start. It comes once.
-func (s *session) begin(start *worker.Start) error {
+// begin is Start. It comes once. The files stay the caller's.
+func (s *session) begin(start *worker.Start, stdio ...*os.File) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state != nil || s.gone {
 		return fmt.Errorf("%w: a second start", worker.ErrMalformed)
+	}
+	if err := s.keepStdio(stdio); err != nil {
+		return err
 	}
 	s.state = &worker.Session{Start: start, Phase: worker.Phase_PHASE_START}
 	close(s.started)
@@ -318,4 +323,12 @@ func (s *session) open(opened *worker.Opened) {
 	defer s.mu.Unlock()
 	s.state.Phase, s.state.Opened = worker.Phase_PHASE_OPEN, opened
 	s.tell(&worker.ToBroker{Message: &worker.ToBroker_Opened{Opened: opened}})
+}
+
+// exited says how the command ended.
+func (s *session) exited(e *worker.Exited) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Exited = e
+	s.tell(&worker.ToBroker{Message: &worker.ToBroker_Exited{Exited: e}})
 }

@@ -31,6 +31,9 @@ type transaction struct {
 	owner         *worker.Owner
 	expected      *uint32  // the uid that policy took the user for; nil when it did not ask
 	account       *account // nil while NSS does not know the user
+	command       *worker.Command
+	limits        limits     // for the command
+	processes     *processes // nil before the command runs, and without one
 	conversation  *conversation
 	pam           *pam.Transaction
 	undo          []step // of what was reached, in that order
@@ -55,6 +58,7 @@ func newTransaction(s *session, c Config) *transaction {
 		options:  start.GetOptions(),
 		owner:    start.GetOwner(),
 		expected: start.UserUid,
+		command:  start.GetCommand(),
 		conversation: &conversation{
 			session: s,
 			timeout: duration(start.GetOptions().GetTimeoutUsec()),
@@ -73,10 +77,11 @@ func (t *transaction) run() {
 	if failed == nil {
 		failed = t.open()
 	}
-	opened, closed := failed == nil, t.session.isClosed()
+	opened, closed, why := failed == nil, t.session.isClosed(), ""
 	if opened {
-		<-t.session.closing
+		why = t.attend()
 	}
+	t.session.dropStdio() // of a command that never ran
 	undone := t.tearDown()
 	switch {
 	case !opened && !closed:
@@ -87,7 +92,7 @@ func (t *transaction) run() {
 	case !opened:
 		t.session.end(success, "closed before it opened")
 	default:
-		t.session.end(success, "")
+		t.session.end(success, why)
 	}
 }
 
@@ -128,10 +133,14 @@ func (t *transaction) open() *failure {
 			return f
 		}
 	}
+	t.lendLimits()
 	if t.wants(worker.Phase_PHASE_SESSION) {
 		if f := t.openSession(); f != nil {
 			return f
 		}
+	}
+	if err := t.takeLimits(); err != nil {
+		return t.ownFailure(worker.Phase_PHASE_SESSION, err.Error())
 	}
 	environment, f := t.environment()
 	if f != nil {
@@ -140,8 +149,13 @@ func (t *transaction) open() *failure {
 	if t.session.isClosed() {
 		return &failure{} // Close says it all
 	}
+	pid, f := t.startCommand(environment)
+	if f != nil {
+		return f
+	}
 	t.session.open(&worker.Opened{
 		Environment: environment,
+		Pid:         pid,
 		OpenedUsec:  uint64(now(unix.CLOCK_REALTIME).Microseconds()),
 	})
 	return nil

@@ -36,6 +36,11 @@ func Work(c Config) error {
 	if unix.Gettid() != unix.Getpid() {
 		return errors.New("PAM has to run on the main thread of the process")
 	}
+	// Go has raised its own, which modules and the command would inherit.
+	files := firstLimits().files
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return fmt.Errorf("set RLIMIT_NOFILE: %w", err)
+	}
 	s := newSession(c.Log)
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, unix.SIGTERM)

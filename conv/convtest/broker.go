@@ -129,10 +129,10 @@ func (p *Peer) Send(m *worker.ToWorker, files ...*os.File) {
 	}
 }
 
-// Start sends a Start.
-func (p *Peer) Start(s *worker.Start) {
+// Start sends a Start, with the stdio of its command if it has one.
+func (p *Peer) Start(s *worker.Start, stdio ...*os.File) {
 	p.t.Helper()
-	p.Send(&worker.ToWorker{Message: &worker.ToWorker_Start{Start: s}})
+	p.Send(&worker.ToWorker{Message: &worker.ToWorker_Start{Start: s}}, stdio...)
 }
 
 // Resolve asks an idle worker who has a uid.

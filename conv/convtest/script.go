@@ -81,6 +81,8 @@ func Describe(m *worker.ToBroker) string {
 		return describeMessage(m.Text)
 	case *worker.ToBroker_Opened:
 		return fmt.Sprintf("opened %s", m.Opened.GetEnvironment())
+	case *worker.ToBroker_Exited:
+		return number(fmt.Sprintf("exited %d", m.Exited.GetStatus()), m.Exited.GetSignal())
 	case *worker.ToBroker_Closed:
 		return strings.TrimSpace(fmt.Sprintf("closed %d %s", m.Closed.GetPamResult(), m.Closed.GetText()))
 	case *worker.ToBroker_Name:
@@ -102,6 +104,9 @@ func DescribeSession(s *worker.Session) string {
 	}
 	if s.GetOpened() != nil {
 		line += ", opened"
+	}
+	if s.GetExited() != nil {
+		line += ", " + Describe(&worker.ToBroker{Message: &worker.ToBroker_Exited{Exited: s.GetExited()}})
 	}
 	if s.GetClosed() != nil {
 		line += ", " + Describe(&worker.ToBroker{Message: &worker.ToBroker_Closed{Closed: s.GetClosed()}})
