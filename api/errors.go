@@ -27,6 +27,7 @@ const (
 	MaxTries             Code = "MaxTries"             // PAM_MAXTRIES: the module wants no further attempt
 	PAMFailed            Code = "PAMFailed"            // any other PAM code; its name is in the text
 	WorkerFailed         Code = "WorkerFailed"         // the worker died, broke the protocol or does not answer
+	CommandFailed        Code = "CommandFailed"        // the session opened, and its command could not be started
 	Cancelled            Code = "Cancelled"            // somebody cancelled the prompt or closed the session
 	TimedOut             Code = "TimedOut"             // nobody answered, or a descriptor did not end, in time
 )
@@ -36,7 +37,7 @@ func Codes() []Code {
 	return []Code{
 		AccessDenied, NoSuchSession, NoSuchPrompt, AlreadyAnswered, UnknownOption, InvalidArgument,
 		LimitExceeded, AuthenticationFailed, AccountUnavailable, Unavailable, MaxTries, PAMFailed,
-		WorkerFailed, Cancelled, TimedOut,
+		WorkerFailed, CommandFailed, Cancelled, TimedOut,
 	}
 }
 

@@ -61,7 +61,13 @@ func (c *Client) Open(ctx context.Context, service, user string, options Options
 	if err := c.slot(ctx); err != nil {
 		return nil, err
 	}
-	call := c.conn.Object(BusName, RootPath).Go(ManagerInterface+".OpenSession", 0, nil, service, user, variants)
+	for _, f := range options.Stdio {
+		f.Fd() // as os/exec does: programs expect descriptors that wait
+	}
+	m := managerCall("OpenSession", len(options.Stdio), service, user, variants)
+	c.stream.Attach(m, options.Stdio...)
+	call := c.conn.Send(m, make(chan *dbus.Call, 1)) // which has written it when it returns
+	c.stream.Detach(m)
 	select {
 	case <-call.Done:
 		<-c.slots
@@ -149,25 +155,27 @@ func (c *Client) Answer(ctx context.Context, prompt uint64, answer *secret.Secre
 		return err
 	}
 	defer func() { <-c.slots }()
-	m := answerMessage(prompt)
+	m := managerCall("AnswerPromptFD", 1, prompt, dbus.UnixFDIndex(0))
 	c.stream.Attach(m, f)
 	defer c.stream.Detach(m)
 	call := <-c.conn.SendWithContext(ctx, m, nil).Done
 	return fault("AnswerPromptFD", call.Err)
 }
 
-// answerMessage is a call of AnswerPromptFD with the first descriptor that
-// rides along. godbus would not build it, as it knows of none.
-func answerMessage(prompt uint64) *dbus.Message {
-	body := []any{prompt, dbus.UnixFDIndex(0)}
-	return &dbus.Message{Type: dbus.TypeMethodCall, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
+// managerCall is a call of the Manager interface with descriptors that ride
+// along. godbus would not build it, as it knows of none.
+func managerCall(member string, descriptors int, body ...any) *dbus.Message {
+	m := &dbus.Message{Type: dbus.TypeMethodCall, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
 		dbus.FieldDestination: dbus.MakeVariant(BusName),
 		dbus.FieldPath:        dbus.MakeVariant(dbus.ObjectPath(RootPath)),
 		dbus.FieldInterface:   dbus.MakeVariant(ManagerInterface),
-		dbus.FieldMember:      dbus.MakeVariant("AnswerPromptFD"),
+		dbus.FieldMember:      dbus.MakeVariant(member),
 		dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(body...)),
-		dbus.FieldUnixFDs:     dbus.MakeVariant(uint32(1)),
 	}}
+	if descriptors > 0 {
+		m.Headers[dbus.FieldUnixFDs] = dbus.MakeVariant(uint32(descriptors))
+	}
+	return m
 }
 
 // Cancel makes the module's question fail, which as a rule fails its session.

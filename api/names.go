@@ -68,6 +68,11 @@ const (
 	OptionSilent      = "silent"       // b: PAM_SILENT
 	OptionLocale      = "locale"       // s: the language of the modules
 	OptionAskPassword = "ask-password" // s: whether systemd's password agents are asked too
+
+	OptionCommand             = "command"              // as: what to run in the session
+	OptionStdio               = "stdio"                // ah: its standard input, output and error
+	OptionWorkingDirectory    = "working-directory"    // s: where it runs; ~ is the user's home
+	OptionControllingTerminal = "controlling-terminal" // b: its standard input becomes its terminal
 )
 
 // Limits of the contract. Sizes are in bytes.
@@ -77,4 +82,6 @@ const (
 	MaxText        = 4096     // each string option
 	MaxEnvironment = 64 << 10 // all entries of an environment together
 	MaxAttempts    = 16
+	MaxArguments   = 1024     // of a command, in number
+	MaxCommand     = 64 << 10 // all arguments of a command together, each with the byte that ends it
 )

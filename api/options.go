@@ -4,6 +4,7 @@ package api
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -28,6 +29,11 @@ type Options struct {
 	Silent      bool          // PAM_SILENT
 	Locale      string        // the language of the modules
 	AskPassword string        // AskPasswordYes, AskPasswordNo or AskPasswordFallback
+
+	Command             []string   // what to run in the session, with its arguments
+	Stdio               []*os.File // its standard input, output and error, which stay the caller's, and wait from then on (File.Fd); none is /dev/null
+	WorkingDirectory    string     // where it runs: absolute, or ~ for the user's home
+	ControllingTerminal bool       // Stdio[0] becomes its controlling terminal
 }
 
 // variants are the options as OpenSession takes them.
@@ -39,6 +45,7 @@ func (o Options) variants() (map[string]dbus.Variant, error) {
 	for name, value := range map[string]string{
 		OptionTTY: o.TTY, OptionRhost: o.Rhost, OptionRuser: o.Ruser, OptionXDisplay: o.XDisplay,
 		OptionReason: o.Reason, OptionLocale: o.Locale, OptionAskPassword: o.AskPassword,
+		OptionWorkingDirectory: o.WorkingDirectory,
 	} {
 		if value != "" {
 			set[name] = dbus.MakeVariant(value)
@@ -47,7 +54,7 @@ func (o Options) variants() (map[string]dbus.Variant, error) {
 			return nil, err
 		}
 	}
-	for name, list := range map[string][]string{OptionEnvironment: o.Environment, OptionPhases: o.Phases} {
+	for name, list := range map[string][]string{OptionEnvironment: o.Environment, OptionPhases: o.Phases, OptionCommand: o.Command} {
 		if len(list) > 0 {
 			set[name] = dbus.MakeVariant(list)
 		}
@@ -55,7 +62,9 @@ func (o Options) variants() (map[string]dbus.Variant, error) {
 			return nil, err
 		}
 	}
-	for name, value := range map[string]bool{OptionLinger: o.Linger, OptionAgent: o.Agent, OptionSilent: o.Silent} {
+	for name, value := range map[string]bool{
+		OptionLinger: o.Linger, OptionAgent: o.Agent, OptionSilent: o.Silent, OptionControllingTerminal: o.ControllingTerminal,
+	} {
 		if value {
 			set[name] = dbus.MakeVariant(true)
 		}
@@ -65,6 +74,13 @@ func (o Options) variants() (map[string]dbus.Variant, error) {
 	}
 	if o.Attempts > 0 {
 		set[OptionAttempts] = dbus.MakeVariant(o.Attempts)
+	}
+	if len(o.Stdio) > 0 {
+		indexes := make([]dbus.UnixFDIndex, len(o.Stdio))
+		for i := range indexes {
+			indexes[i] = dbus.UnixFDIndex(i)
+		}
+		set[OptionStdio] = dbus.MakeVariant(indexes)
 	}
 	return set, nil
 }

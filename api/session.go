@@ -56,7 +56,8 @@ type Properties struct {
 	ResultText  string    `json:"result-text,omitempty"`
 	Environment []string  `json:"environment"` // NAME=value, as PAM left it
 	Leader      uint32    `json:"leader,omitempty"`
-	ExitStatus  int32     `json:"exit-status"`
+	ExitStatus  int32     `json:"exit-status"`           // of the command: 0 to 255, 128 and the signal, or -1 while it runs and without one
+	ExitSignal  int32     `json:"exit-signal,omitempty"` // that ended the command; 0 if none did
 	Linger      bool      `json:"linger"`
 	OpenedAt    time.Time `json:"opened-at,omitzero"` // zero if it never was open
 }
@@ -77,7 +78,8 @@ func (s *Session) Properties(ctx context.Context) (Properties, error) {
 		State: value[string](all, "State"), PAMResult: value[int32](all, "PAMResult"),
 		ResultText: value[string](all, "ResultText"), Environment: value[[]string](all, "Environment"),
 		Leader: value[uint32](all, "Leader"), ExitStatus: value[int32](all, "ExitStatus"),
-		Linger: value[bool](all, "Linger"),
+		ExitSignal: value[int32](all, "ExitSignal"),
+		Linger:     value[bool](all, "Linger"),
 	}
 	if uid := optional[uint32](all, "UID"); uid != nil && *uid != noUID {
 		p.UID = uid

@@ -215,7 +215,7 @@ func (b *Broker) serve(ctx context.Context, named func()) error {
 // closeSessions closes every session and waits until all have ended, which
 // takes at most until the last worker is killed.
 func (b *Broker) closeSessions() {
-	ctx, cancel := context.WithTimeout(context.Background(), b.config.CloseTimeout+killAfter+time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*b.config.CloseTimeout+killAfter+time.Second)
 	defer cancel()
 	for {
 		var open *session

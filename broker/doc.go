@@ -13,6 +13,7 @@
 //	manager.go    the members of org.pamprompt.Broker1.Manager
 //	sessions.go   the members of org.pamprompt.Broker1.Session
 //	options.go    the arguments of OpenSession, bounded and checked
+//	command.go    those of a process in the session, and what is known of it
 //	authorize.go  whether a caller may: rules, polkit, and the same no for all
 //	accounts.go   names of callers' accounts, for rules about one's own
 //	lists.go      ListSessions, ListPrompts

@@ -77,7 +77,7 @@ func TestAUIDHasSoManySessions(t *testing.T) {
 		id++
 		start := &worker.Start{Session: id, Service: "permit", User: "anna", Owner: &worker.Owner{Name: p.Name, Uid: p.UID}, Options: &worker.Options{Attempts: 1}}
 		w := idle()
-		if !b.do(func() { s, err = b.give(w, p, start, make(chan error, 1)) }) {
+		if !b.do(func() { s, err = b.give(w, p, start, nil, make(chan error, 1)) }) {
 			t.Fatal("the owner has stopped")
 		}
 		return s, err

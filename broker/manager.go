@@ -36,7 +36,7 @@ var managerMembers = map[string]method{
 // openSession checks, asks policy, finds a worker and gives it the session. It
 // returns when the worker has it.
 func openSession(b *Broker, ctx context.Context, t target) ([]any, error) {
-	start, err := b.mayOpen(ctx, t)
+	start, stdio, err := b.mayOpen(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func openSession(b *Broker, ctx context.Context, t target) ([]any, error) {
 	if start.Session, err = b.numbers.next(ctx); err != nil {
 		return nil, &api.Error{Code: api.LimitExceeded, Text: "too many sessions are being opened at once: try again"}
 	}
-	s, err := b.startSession(ctx, t.call.Caller, start)
+	s, err := b.startSession(ctx, t.call.Caller, start, stdio)
 	if err != nil {
 		return nil, err
 	}
@@ -53,30 +53,37 @@ func openSession(b *Broker, ctx context.Context, t target) ([]any, error) {
 }
 
 // mayOpen is whether a caller may open the session that it wants, and what the
-// worker is to be told.
-func (b *Broker) mayOpen(ctx context.Context, t target) (*worker.Start, error) {
+// worker is to be told, with the descriptors that go along. These stay the call's.
+func (b *Broker) mayOpen(ctx context.Context, t target) (start *worker.Start, stdio []int, err error) {
 	service, user := t.call.Args[0].(string), t.call.Args[1].(string)
 	options, err := parseOptions(t.call.Args[2].(map[string]dbus.Variant))
 	if err = cmp.Or(checkService(service), checkUser(user), err); err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if stdio, err = options.descriptors(t.call); err != nil {
+		return nil, nil, err
 	}
 	admin := b.isAdmin(t.call.Caller.UID)
 	if err := checkOpening(admin, options); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var uid *uint32
 	if !admin {
 		if err := b.admit(t.call.Caller); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if uid, err = b.permitOpen(ctx, t.call, service, user); err != nil {
-			return nil, unless(err, "open sessions of this service")
+			return nil, nil, unless(err, "open sessions of this service")
 		}
 	}
-	return &worker.Start{
-		Service: service, User: user, UserUid: uid, Options: options, Owner: b.describe(t.call.Caller),
+	start = &worker.Start{
+		Service: service, User: user, UserUid: uid, Options: options.Options, Owner: b.describe(t.call.Caller),
 		CloseTimeoutUsec: uint64(b.config.CloseTimeout.Microseconds()),
-	}, nil
+	}
+	if options.runs() {
+		start.Command = &options.command
+	}
+	return start, stdio, nil
 }
 
 // admit counts an OpenSession.
@@ -86,7 +93,7 @@ func (b *Broker) admit(p *bus.Peer) error {
 
 // startSession gives a session to an idle worker, and to the next when that
 // one is lost before it had it.
-func (b *Broker) startSession(ctx context.Context, p *bus.Peer, start *worker.Start) (*session, error) {
+func (b *Broker) startSession(ctx context.Context, p *bus.Peer, start *worker.Start, stdio []int) (*session, error) {
 	for {
 		w, err := b.config.Pool.Acquire(ctx)
 		if err != nil {
@@ -95,7 +102,7 @@ func (b *Broker) startSession(ctx context.Context, p *bus.Peer, start *worker.St
 		}
 		var s *session
 		started := make(chan error, 1)
-		err = b.look(func() error { s, err = b.give(w, p, start, started); return err })
+		err = b.look(func() error { s, err = b.give(w, p, start, stdio, started); return err })
 		if errors.Is(err, errWorkerLost) {
 			w.Close()
 			continue
@@ -122,7 +129,7 @@ func (b *Broker) startSession(ctx context.Context, p *bus.Peer, start *worker.St
 var errWorkerLost = errors.New("the worker is lost")
 
 // give makes a session of an idle worker. It runs in the owner.
-func (b *Broker) give(w *workers.Worker, p *bus.Peer, start *worker.Start, started chan error) (*session, error) {
+func (b *Broker) give(w *workers.Worker, p *bus.Peer, start *worker.Start, stdio []int, started chan error) (*session, error) {
 	if most := b.limits(p.UID).sessions; b.charge(p.UID).sessions >= most {
 		b.settle(p.UID)
 		return nil, &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("uid %d has %d sessions already: close one", p.UID, most)}
@@ -134,7 +141,7 @@ func (b *Broker) give(w *workers.Worker, p *bus.Peer, start *worker.Start, start
 	}
 	s := b.newSession(start, w)
 	s.started = started
-	if !w.Bind(s) || w.Send(&worker.ToWorker{Message: &worker.ToWorker_Start{Start: start}}) != nil {
+	if !w.Bind(s) || w.Send(&worker.ToWorker{Message: &worker.ToWorker_Start{Start: start}}, stdio...) != nil {
 		w.Unbind()
 		s.state = api.StateFailed // in case its end is on the way already
 		b.settle(p.UID)

@@ -57,7 +57,7 @@ func TestEveryPropertyOfTheXMLIsServedWithItsType(t *testing.T) {
 func TestNothingPrivateIsBroadcast(t *testing.T) {
 	s := (&Broker{}).newSession(&worker.Start{Session: 7, Owner: &worker.Owner{}, Options: &worker.Options{}}, nil)
 	public := sortedKeys(s.publicProperties())
-	if want := []string{"ExitStatus", "Leader", "OpenedAt", "PAMResult", "State"}; !slices.Equal(public, want) {
+	if want := []string{"ExitSignal", "ExitStatus", "Leader", "OpenedAt", "PAMResult", "State"}; !slices.Equal(public, want) {
 		t.Errorf("PropertiesChanged carries %q, want %q", public, want)
 	}
 	for _, p := range described[api.SessionInterface].Properties {

@@ -70,10 +70,17 @@ func quote(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
+// opening is what the options of OpenSession say.
+type opening struct {
+	*worker.Options
+	command worker.Command
+	stdio   []dbus.UnixFDIndex // in the message
+}
+
 // parseOptions turns the options of OpenSession into those of a worker. Every
 // error names the option.
-func parseOptions(given map[string]dbus.Variant) (*worker.Options, error) {
-	o := &worker.Options{Attempts: 1}
+func parseOptions(given map[string]dbus.Variant) (*opening, error) {
+	o := &opening{Options: &worker.Options{Attempts: 1}}
 	for _, name := range sortedKeys(given) {
 		set, known := openOptions[name]
 		if !known {
@@ -83,6 +90,9 @@ func parseOptions(given map[string]dbus.Variant) (*worker.Options, error) {
 		if err := set(o, name, given[name]); err != nil {
 			return nil, err
 		}
+	}
+	if err := o.checkCommand(given); err != nil {
+		return nil, err
 	}
 	return o, nil
 }
@@ -96,29 +106,34 @@ func sortedKeys[V any](m map[string]V) []string {
 	return keys
 }
 
-type setter func(o *worker.Options, name string, v dbus.Variant) error
+type setter func(o *opening, name string, v dbus.Variant) error
 
 // openOptions are the options of OpenSession.
 var openOptions = map[string]setter{
-	api.OptionTTY:         text(func(o *worker.Options, s string) { o.Tty = s }),
-	api.OptionRhost:       text(func(o *worker.Options, s string) { o.Rhost = s }),
-	api.OptionRuser:       text(func(o *worker.Options, s string) { o.Ruser = s }),
-	api.OptionXDisplay:    text(func(o *worker.Options, s string) { o.Xdisplay = s }),
-	api.OptionReason:      text(func(o *worker.Options, s string) { o.Reason = s }),
-	api.OptionLinger:      flag(func(o *worker.Options, b bool) { o.Linger = b }),
-	api.OptionAgent:       flag(func(o *worker.Options, b bool) { o.Agent = b }),
-	api.OptionSilent:      flag(func(o *worker.Options, b bool) { o.Silent = b }),
+	api.OptionTTY:         text(func(o *opening, s string) { o.Tty = s }),
+	api.OptionRhost:       text(func(o *opening, s string) { o.Rhost = s }),
+	api.OptionRuser:       text(func(o *opening, s string) { o.Ruser = s }),
+	api.OptionXDisplay:    text(func(o *opening, s string) { o.Xdisplay = s }),
+	api.OptionReason:      text(func(o *opening, s string) { o.Reason = s }),
+	api.OptionLinger:      flag(func(o *opening, b bool) { o.Linger = b }),
+	api.OptionAgent:       flag(func(o *opening, b bool) { o.Agent = b }),
+	api.OptionSilent:      flag(func(o *opening, b bool) { o.Silent = b }),
 	api.OptionLocale:      typed("a string", setLocale),
 	api.OptionAskPassword: typed("a string", setAskPassword),
 	api.OptionEnvironment: typed("an array of strings", setEnvironment),
 	api.OptionPhases:      typed("an array of strings", setPhases),
 	api.OptionTimeout:     typed("a uint64, in microseconds", setTimeout),
 	api.OptionAttempts:    typed("a uint32", setAttempts),
+
+	api.OptionCommand:             typed("an array of strings", setCommand),
+	api.OptionStdio:               typed("an array of descriptors", setStdio),
+	api.OptionWorkingDirectory:    typed("a string", setWorkingDirectory),
+	api.OptionControllingTerminal: flag(func(o *opening, b bool) { o.command.Terminal = b }),
 }
 
 // typed makes a setter of a function that takes a value of one type.
-func typed[T any](what string, set func(*worker.Options, T) error) setter {
-	return func(o *worker.Options, name string, v dbus.Variant) error {
+func typed[T any](what string, set func(*opening, T) error) setter {
+	return func(o *opening, name string, v dbus.Variant) error {
 		value, ok := v.Value().(T)
 		if !ok {
 			return invalid("option %s is %s, not of type %q", name, what, v.Signature().String())
@@ -130,8 +145,8 @@ func typed[T any](what string, set func(*worker.Options, T) error) setter {
 	}
 }
 
-func text(set func(*worker.Options, string)) setter {
-	return typed("a string", func(o *worker.Options, s string) error {
+func text(set func(*opening, string)) setter {
+	return typed("a string", func(o *opening, s string) error {
 		if len(s) > api.MaxText {
 			return fmt.Errorf("is %d bytes long, at most %d are allowed", len(s), api.MaxText)
 		}
@@ -143,14 +158,14 @@ func text(set func(*worker.Options, string)) setter {
 	})
 }
 
-func flag(set func(*worker.Options, bool)) setter {
-	return typed("a boolean", func(o *worker.Options, b bool) error {
+func flag(set func(*opening, bool)) setter {
+	return typed("a boolean", func(o *opening, b bool) error {
 		set(o, b)
 		return nil
 	})
 }
 
-func setLocale(o *worker.Options, s string) error {
+func setLocale(o *opening, s string) error {
 	if !localeName.MatchString(s) {
 		return fmt.Errorf("is %s, which is no name of a locale: try C.UTF-8", quote(s))
 	}
@@ -158,7 +173,7 @@ func setLocale(o *worker.Options, s string) error {
 	return nil
 }
 
-func setAskPassword(o *worker.Options, s string) error {
+func setAskPassword(o *opening, s string) error {
 	words := []string{api.AskPasswordYes, api.AskPasswordNo, api.AskPasswordFallback}
 	if !slices.Contains(words, s) {
 		return fmt.Errorf("is %s, which is none of %s", quote(s), strings.Join(words, ", "))
@@ -167,7 +182,7 @@ func setAskPassword(o *worker.Options, s string) error {
 	return nil
 }
 
-func setEnvironment(o *worker.Options, entries []string) error {
+func setEnvironment(o *opening, entries []string) error {
 	size := 0
 	for _, entry := range entries {
 		name, _, ok := strings.Cut(entry, "=")
@@ -190,7 +205,7 @@ var phases = map[string]worker.Phase{
 	"session":      worker.Phase_PHASE_SESSION,
 }
 
-func setPhases(o *worker.Options, names []string) error {
+func setPhases(o *opening, names []string) error {
 	if len(names) == 0 {
 		return fmt.Errorf("is empty: name at least one of %s", strings.Join(sortedKeys(phases), ", "))
 	}
@@ -209,7 +224,7 @@ func setPhases(o *worker.Options, names []string) error {
 }
 
 // checkOpening is policy's word on options that not everybody may set.
-func checkOpening(admin bool, o *worker.Options) error {
+func checkOpening(admin bool, o *opening) error {
 	var names []string
 	for _, phase := range o.GetPhases() {
 		names = append(names, phase.Word())
@@ -217,13 +232,14 @@ func checkOpening(admin bool, o *worker.Options) error {
 	if err := policy.CheckOpening(admin, policy.Opening{
 		Environment: o.GetEnvironment(), Phases: names,
 		TTY: o.GetTty(), Rhost: o.GetRhost(), Ruser: o.GetRuser(), XDisplay: o.GetXdisplay(),
+		Command: o.runs(),
 	}); err != nil {
 		return invalid("%v", err)
 	}
 	return nil
 }
 
-func setTimeout(o *worker.Options, usec uint64) error {
+func setTimeout(o *opening, usec uint64) error {
 	if usec > uint64(maxTimeout/time.Microsecond) {
 		return fmt.Errorf("is over a year: 0 waits for ever")
 	}
@@ -231,7 +247,7 @@ func setTimeout(o *worker.Options, usec uint64) error {
 	return nil
 }
 
-func setAttempts(o *worker.Options, n uint32) error {
+func setAttempts(o *opening, n uint32) error {
 	if n < 1 || n > api.MaxAttempts {
 		return fmt.Errorf("is %d, which is not 1 to %d", n, api.MaxAttempts)
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ func TestOptionsOfOpenSession(t *testing.T) {
 		TimeoutUsec: 5_000_000, Attempts: 3, Linger: true, Agent: true, Silent: true, Locale: "de_DE.UTF-8",
 		AskPassword: "fallback",
 	}
-	if !proto.Equal(got, want) {
+	if !proto.Equal(got.Options, want) || got.runs() {
 		t.Error("the options are not what was given")
 	}
 	if got, err = parseOptions(nil); err != nil || got.GetAttempts() != 1 {
@@ -49,7 +50,6 @@ func TestBadOptionsAreNamed(t *testing.T) {
 		says   string
 	}{
 		{"an unknown option", "colour", "red", api.UnknownOption, `"colour"; it has agent, ask-password, attempts`},
-		{"an option of another issue", "command", []string{"true"}, api.UnknownOption, `"command"`},
 		{"an option with a long name", strings.Repeat("x", 70000), "", api.UnknownOption, "..."},
 		{"a number for a string", "tty", uint32(1), api.InvalidArgument, `option tty is a string, not of type "u"`},
 		{"a string for a number", "attempts", "3", api.InvalidArgument, `not of type "s"`},
@@ -70,6 +70,21 @@ func TestBadOptionsAreNamed(t *testing.T) {
 		{"a reason that is too long", "reason", strings.Repeat("x", 4097), api.InvalidArgument, "4097 bytes"},
 		{"a reason with an escape sequence", "reason", "\x1b[2J", api.InvalidArgument, "control character"},
 		{"a reason of two lines", "reason", "a\nb", api.InvalidArgument, "control character"},
+		{"a command of nothing", "command", []string{}, api.InvalidArgument, "option command names no program"},
+		{"a command without a name", "command", []string{"", "x"}, api.InvalidArgument, "option command names no program"},
+		{"a command with a relative path", "command", []string{"bin/true"}, api.InvalidArgument, `the program "bin/true": give an absolute path`},
+		{"a command of too many arguments", "command", slices.Repeat([]string{""}, 1025), api.InvalidArgument, "names no program"},
+		{"a command of too many words", "command", slices.Repeat([]string{"x"}, 1025), api.InvalidArgument, "has 1025 arguments, at most 1024"},
+		{"a command that is too long", "command", []string{"true", strings.Repeat("x", 65531)}, api.InvalidArgument, "is 65537 bytes long, at most 65536"},
+		{"a string for a command", "command", "true", api.InvalidArgument, `not of type "s"`},
+		{"two descriptors", "stdio", []dbus.UnixFDIndex{0, 1}, api.InvalidArgument, "has 2 descriptors, not 3"},
+		{"numbers for descriptors", "stdio", []uint32{0, 1, 2}, api.InvalidArgument, `not of type "au"`},
+		{"stdio without a command", "stdio", []dbus.UnixFDIndex{0, 1, 2}, api.InvalidArgument, "option stdio is of a command, and there is no option command"},
+		{"a relative directory", "working-directory", "srv", api.InvalidArgument, `is "srv", which is neither absolute nor ~`},
+		{"somebody else's home", "working-directory", "~root", api.InvalidArgument, "neither absolute nor ~"},
+		{"a directory that is too long", "working-directory", "/" + strings.Repeat("x", 4096), api.InvalidArgument, "4097 bytes"},
+		{"a directory without a command", "working-directory", "/", api.InvalidArgument, "option working-directory is of a command"},
+		{"a terminal without a command", "controlling-terminal", true, api.InvalidArgument, "option controlling-terminal is of a command"},
 		{"a locale with a path", "locale", "../../etc", api.InvalidArgument, "no name of a locale"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -81,6 +96,28 @@ func TestBadOptionsAreNamed(t *testing.T) {
 				t.Errorf("the error is %d bytes long", len(err.Error()))
 			}
 		})
+	}
+}
+
+func TestOptionsOfACommand(t *testing.T) {
+	all := map[string]any{
+		"command": []string{"sh", "-c", "echo\n\x1b"}, "stdio": []dbus.UnixFDIndex{2, 0, 0}, "working-directory": "~", "controlling-terminal": true,
+	}
+	got, err := parseOptions(variants(all))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &worker.Command{Arguments: []string{"sh", "-c", "echo\n\x1b"}, Directory: "~", Stdio: true, Terminal: true}
+	if !proto.Equal(&got.command, want) || !slices.Equal(got.stdio, []dbus.UnixFDIndex{2, 0, 0}) {
+		t.Errorf("the command is %v with %v", &got.command, got.stdio)
+	}
+	delete(all, "stdio")
+	if _, err = parseOptions(variants(all)); !errors.Is(err, api.InvalidArgument) || !strings.Contains(err.Error(), "needs option stdio") {
+		t.Errorf("a terminal without stdio: %v", err)
+	}
+	just := []string{"true", strings.Repeat("x", api.MaxCommand-len("true")-2)}
+	if _, err = parseOptions(variants(map[string]any{"command": just})); err != nil {
+		t.Errorf("a command that just fits: %v", err)
 	}
 }
 
@@ -150,8 +187,11 @@ func FuzzOptions(f *testing.F) {
 			return
 		}
 		packet := &worker.ToWorker{Message: &worker.ToWorker_Start{Start: &worker.Start{
-			Session: 1, Service: "s", User: "u", Options: options, Owner: &worker.Owner{},
+			Session: 1, Service: "s", User: "u", Options: options.Options, Owner: &worker.Owner{},
 		}}}
+		if options.runs() {
+			packet.GetStart().Command = &options.command
+		}
 		if err := worker.Check(packet); err != nil {
 			t.Fatalf("option %q was accepted, and then: %v", name, err)
 		}

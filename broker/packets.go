@@ -75,6 +75,8 @@ func (s *session) handle(m *worker.ToBroker, number uint64) error {
 		s.tell(m.Text)
 	case *worker.ToBroker_Opened:
 		return s.open(m.Opened)
+	case *worker.ToBroker_Exited:
+		return s.exitedWith(m.Exited)
 	case *worker.ToBroker_Closed:
 		s.closed(m.Closed)
 	case *worker.ToBroker_Failed:
@@ -114,6 +116,9 @@ func (s *session) entering(e *worker.Entering) error {
 		return fmt.Errorf("it went from phase %s to %s", s.phase.Word(), e.GetPhase().Word())
 	}
 	s.phase, s.attempt = e.GetPhase(), e.GetAttempt()
+	if s.state == api.StateOpen { // without Close: the last process of the session has ended
+		s.enter(api.StateClosing)
+	}
 	if first {
 		s.take(nil)
 		s.announce()
@@ -217,6 +222,10 @@ func (s *session) open(o *worker.Opened) error {
 	if s.opened || s.prompt != nil || s.phase > worker.Phase_PHASE_OPEN {
 		return fmt.Errorf("it opened in phase %s", s.phase.Word())
 	}
+	if s.runs() != (o.GetPid() != 0) {
+		return errors.New("it opened without the command that it was to run, or with one of its own")
+	}
+	s.pid = o.GetPid()
 	s.phase = worker.Phase_PHASE_OPEN
 	s.environment, s.openedAt = strs(o.GetEnvironment()), o.GetOpenedUsec()
 	if s.state == api.StateOpening { // not when it is being closed already

@@ -43,13 +43,9 @@ func (b *Broker) managerProperties() map[string]dbus.Variant {
 // publicProperties are those that PropertiesChanged, which everybody may
 // hear, carries by value: numbers and states.
 func (s *session) publicProperties() map[string]dbus.Variant {
-	return variants(map[string]any{
-		"State":      s.state,
-		"PAMResult":  s.result,
-		"Leader":     s.leader(),
-		"ExitStatus": int32(-1),
-		"OpenedAt":   s.openedAt,
-	})
+	all := s.commandProperties()
+	all["State"], all["PAMResult"], all["OpenedAt"] = s.state, s.result, s.openedAt
+	return variants(all)
 }
 
 // properties are all of a session's, for who may see it. The environment is for
@@ -152,12 +148,4 @@ func getManagedObjects(b *Broker, ctx context.Context, t target) ([]any, error) 
 		return nil
 	})
 	return []any{objects}, err
-}
-
-// leader is the worker's process, while it has the session.
-func (s *session) leader() uint32 {
-	if s.over() || s.worker == nil {
-		return 0
-	}
-	return uint32(s.worker.PID())
 }

@@ -52,9 +52,12 @@ type session struct {
 	question    *worker.Prompt // of the prompt, or of the last one
 	environment []string
 	openedAt    uint64 // CLOCK_REALTIME, microseconds
+	pid         uint32 // of the command; 0 before it runs, and without one
+	exited      *worker.Exited
 	result      int32  // of PAM
 	text        string // what it ended with
 	why         string // it is being closed
+	asked       bool   // to close
 
 	announced bool          // the bus was told of it
 	started   chan error    // told once, when the worker took it or did not; nil then
@@ -147,10 +150,13 @@ func (s *session) enter(state string) {
 // close has the worker end the session. why is what the session's text will
 // say.
 func (s *session) close(why string) {
-	if s.over() || s.state == api.StateClosing {
+	if s.over() || s.asked {
 		return
 	}
-	s.why = why
+	s.asked = true
+	if s.state != api.StateClosing { // by itself, after the command
+		s.why = why
+	}
 	s.enter(api.StateClosing)
 	s.send(&worker.ToWorker{Message: &worker.ToWorker_Close{Close: &worker.Close{}}})
 	patience := s.patience()
@@ -161,11 +167,14 @@ func (s *session) close(why string) {
 	})
 }
 
-// patience is how long the worker may take to close. While PAM is at work on an
-// answer it may also be in the delay that follows a failure, which nobody cuts
-// short by closing.
+// patience is how long the worker may take to close. Processes of the session have
+// their time before PAM has. While PAM is at work on an answer it may also be in the
+// delay that follows a failure, which nobody cuts short by closing.
 func (s *session) patience() time.Duration {
 	patience := s.b.config.CloseTimeout + killAfter
+	if s.runs() {
+		patience += s.b.config.CloseTimeout
+	}
 	if g := s.b.gates[s.gateKey()]; g != nil && g.holder == s {
 		patience += maxDelay
 	}
@@ -368,7 +377,7 @@ func (s *session) rebuild(d *worker.Session) {
 		s.state = api.StateClosing
 	}
 	if o := d.GetOpened(); o != nil {
-		s.opened = true
+		s.opened, s.pid, s.exited = true, o.GetPid(), d.GetExited()
 		s.environment, s.openedAt = strs(o.GetEnvironment()), o.GetOpenedUsec()
 	}
 	s.announce()

@@ -93,7 +93,7 @@ func TestACallerWhoseNameCannotBeLookedUp(t *testing.T) {
 	if _, err := registerAgent(b, t.Context(), on(map[string]dbus.Variant{})); !errors.Is(err, api.AccessDenied) {
 		t.Errorf("to be an agent: %v, want AccessDenied", err)
 	}
-	if _, err := b.mayOpen(t.Context(), on("vault", "anna", map[string]dbus.Variant{})); !errors.Is(err, api.AccessDenied) {
+	if _, _, err := b.mayOpen(t.Context(), on("vault", "anna", map[string]dbus.Variant{})); !errors.Is(err, api.AccessDenied) {
 		t.Errorf("to open: %v, want AccessDenied", err)
 	}
 	var seen []uint64

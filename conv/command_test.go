@@ -162,7 +162,7 @@ func TestWhatTheCommandIs(t *testing.T) {
 	newEtc(t)
 	signal.Ignore(unix.SIGINT, unix.SIGHUP) // as nohup and a shell's & have it
 	defer signal.Reset(unix.SIGINT, unix.SIGHUP)
-	dir := stack(t, "session required {probe} open:putenv=LANG=C.UTF-8 open:putenv=SHELL=/bin/dash")
+	dir := stack(t, "session required {probe} open:putenv=LANG=C.UTF-8 open:putenv=SHELL=/bin/dash open:leave-open=/etc/shadow")
 	got := facts(t, dir, "anna", whoAmI)
 	wantFacts(t, got, map[string]string{
 		"uid": "60001", "gid": "60000", "groups": "60000 60010 60011", "pwd": "/", "leads": "1", "descriptors": "0 1 2 3", "owner": "60001",

@@ -61,11 +61,12 @@ func as(t *testing.T, uid uint32, address string, args ...string) string {
 
 type echo struct{}
 
-func (echo) Ping2() *dbus.Error                          { return nil }
-func (echo) AnswerPromptFD(dbus.UnixFDIndex) *dbus.Error { return nil }
+func (echo) Ping2() *dbus.Error                               { return nil }
+func (echo) AnswerPromptFD(dbus.UnixFDIndex) *dbus.Error      { return nil }
+func (echo) OpenSession(_, _, _ dbus.UnixFDIndex) *dbus.Error { return nil }
 
 // On a system bus root alone is the broker, anybody may call it, and
-// descriptors pass only to the one member that takes one.
+// descriptors pass only to the members that take them.
 func TestThePolicyOfTheSystemBus(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can be two users")
@@ -109,6 +110,8 @@ func TestThePolicyOfTheSystemBus(t *testing.T) {
 		{"a descriptor for a member that takes none", object.Call(busName+".Manager.Ping2", 0, fd).Err, false},
 		{"a descriptor for AnswerPromptFD", object.Call(busName+".Manager.AnswerPromptFD", 0, fd).Err, true},
 		{"two descriptors for AnswerPromptFD", object.Call(busName+".Manager.AnswerPromptFD", 0, []dbus.UnixFD{fd, fd}).Err, false},
+		{"three descriptors for OpenSession", object.Call(busName+".Manager.OpenSession", 0, fd, fd, fd).Err, true},
+		{"four descriptors for OpenSession", object.Call(busName+".Manager.OpenSession", 0, fd, fd, fd, fd).Err, false},
 	} {
 		var named dbus.Error
 		refused := errors.As(c.err, &named) && named.Name == "org.freedesktop.DBus.Error.AccessDenied"

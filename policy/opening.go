@@ -17,6 +17,7 @@ type Opening struct {
 	Rhost       string
 	Ruser       string
 	XDisplay    string
+	Command     bool // a process is to run in the session
 }
 
 // phases are those of PAM, in their order.
@@ -53,6 +54,10 @@ func CheckOpening(admin bool, o Opening) error {
 		if item.given != "" {
 			return fmt.Errorf("option %s is root's: modules trust what it says of %s", item.option, item.why)
 		}
+	}
+	if o.Command && len(o.Phases) > 0 && len(o.Phases) < len(phases) {
+		return fmt.Errorf("option command needs every phase, and option phases names %d of %d: "+
+			"a command whose account was not looked at, or that no session was opened for, is root's", len(o.Phases), len(phases))
 	}
 	return checkPhases(o.Phases)
 }

@@ -169,3 +169,25 @@ func TestPhases(t *testing.T) {
 		})
 	}
 }
+
+// A command runs as the user: whoever is not root has all that stands between.
+func TestACommandNeedsEveryPhase(t *testing.T) {
+	for _, c := range []struct {
+		phases string
+		user   bool
+	}{
+		{"", true},
+		{"session credentials account authenticate", true},
+		{"authenticate", false},
+		{"authenticate account", false},
+		{"authenticate account credentials", false},
+		{"session", false},
+	} {
+		for admin, want := range map[bool]bool{false: c.user, true: true} {
+			err := CheckOpening(admin, Opening{Phases: strings.Fields(c.phases), Command: true})
+			if (err == nil) != want {
+				t.Errorf("phases %q, admin %v: %v", c.phases, admin, err)
+			}
+		}
+	}
+}

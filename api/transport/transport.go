@@ -29,8 +29,8 @@ type Stream struct {
 
 	mu       sync.Mutex
 	fds      []int // that came with the current message
-	attached map[*dbus.Message]*os.File
-	riding   map[uint32]*os.File // attached, by the serial of the message
+	attached map[*dbus.Message][]*os.File
+	riding   map[uint32][]*os.File // attached, by the serial of the message
 }
 
 // Options of Dial.
@@ -72,7 +72,7 @@ func Dial(ctx context.Context, address string, o Options) (*Stream, error) {
 func newStream(c *net.UnixConn, o Options) *Stream {
 	return &Stream{
 		c: c, o: o, oob: make([]byte, unix.CmsgSpace(253*4)), // SCM_MAX_FD
-		attached: make(map[*dbus.Message]*os.File), riding: make(map[uint32]*os.File),
+		attached: make(map[*dbus.Message][]*os.File), riding: make(map[uint32][]*os.File),
 	}
 }
 
@@ -107,13 +107,13 @@ func SocketName(address string) (string, error) {
 	return "", fmt.Errorf("bus address %q has neither path= nor abstract=", address)
 }
 
-// Attach has f travel with a message that will be sent; its body has the index
-// 0 where the descriptor belongs. It stays the caller's, who calls Detach when
-// the message is sent.
-func (s *Stream) Attach(m *dbus.Message, f *os.File) {
+// Attach has files travel with a message that will be sent; its body has their
+// indexes, from 0 on, where the descriptors belong. They stay the caller's, who
+// calls Detach when the message is sent.
+func (s *Stream) Attach(m *dbus.Message, files ...*os.File) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.attached[m] = f
+	s.attached[m] = files
 }
 
 // Detach forgets what was attached to a message.
@@ -129,8 +129,8 @@ func (s *Stream) Detach(m *dbus.Message) {
 func (s *Stream) Outgoing(m *dbus.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f := s.attached[m]; f != nil {
-		s.riding[m.Serial()] = f
+	if files := s.attached[m]; len(files) > 0 {
+		s.riding[m.Serial()] = files
 	}
 }
 
@@ -146,11 +146,11 @@ func (s *Stream) Write(p []byte) (int, error) {
 		s.begun = true
 		return n, err
 	}
-	f := s.rider(p)
-	if f == nil {
+	files := s.riders(p)
+	if len(files) == 0 {
 		return s.c.Write(p)
 	}
-	n, _, err := s.c.WriteMsgUnix(p, unix.UnixRights(int(f.Fd())), nil)
+	n, err := s.writeWith(p, files)
 	if err == nil && n < len(p) {
 		var more int
 		more, err = s.c.Write(p[n:])
@@ -159,8 +159,33 @@ func (s *Stream) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// rider is the descriptor that goes with a message.
-func (s *Stream) rider(message []byte) *os.File {
+// writeWith writes with descriptors. They are not asked for by File.Fd, which
+// would make whatever else has them open wait where it did not (O_NONBLOCK).
+func (s *Stream) writeWith(p []byte, files []*os.File) (n int, err error) {
+	var fds []int
+	var write func(files []*os.File) error
+	write = func(files []*os.File) error {
+		if len(files) == 0 {
+			n, _, err = s.c.WriteMsgUnix(p, unix.UnixRights(fds...), nil)
+			return err
+		}
+		raw, err := files[0].SyscallConn()
+		if err != nil {
+			return err
+		}
+		var inner error
+		err = raw.Control(func(fd uintptr) {
+			fds = append(fds, int(fd))
+			inner = write(files[1:])
+		})
+		return errors.Join(err, inner)
+	}
+	err = write(files)
+	return n, err
+}
+
+// riders are the descriptors that go with a message.
+func (s *Stream) riders(message []byte) []*os.File {
 	h, err := parseFixed(message)
 	if err != nil || !s.begun {
 		return nil

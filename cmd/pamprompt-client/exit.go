@@ -55,6 +55,7 @@ var exitCodes = map[api.Code]int{
 	api.Unavailable:          exitSession,
 	api.MaxTries:             exitSession,
 	api.PAMFailed:            exitSession,
+	api.CommandFailed:        exitSession,
 	api.WorkerFailed:         exitSession,
 	api.Cancelled:            exitCancelled,
 	api.TimedOut:             exitTimedOut,

@@ -102,8 +102,8 @@ func TestAnUnknownUserIsAFailedAuthentication(t *testing.T) {
 	}
 }
 
-// Ten thousand calls with descriptors, to members that take none and to one
-// that takes one: the broker has as many as before.
+// Ten thousand calls with descriptors, to members that take none and to those
+// that take some: the broker has as many as before.
 func TestTenThousandCallsWithDescriptorsLeaveNone(t *testing.T) {
 	b := start(t, nil)
 	f, err := os.Open("/dev/null")
@@ -114,7 +114,7 @@ func TestTenThousandCallsWithDescriptorsLeaveNone(t *testing.T) {
 	fd := dbus.UnixFD(f.Fd())
 	before := b.descriptors(t)
 	for i := range 10000 {
-		switch i % 4 {
+		switch i % 5 {
 		case 0:
 			err = manager(b.conn, "ListSessions", fd).Err
 		case 1:
@@ -123,6 +123,9 @@ func TestTenThousandCallsWithDescriptorsLeaveNone(t *testing.T) {
 			err = manager(b.conn, "AnswerPromptFD", uint64(i), fd).Err
 		case 3:
 			err = b.conn.Object(api.BusName, "/nowhere").Call("org.example.X.Y", 0, []dbus.UnixFD{fd, fd}).Err
+		case 4:
+			err = manager(b.conn, "OpenSession", "permit", "root", options{"command": dbus.MakeVariant([]string{"true"}),
+				"stdio": dbus.MakeVariant([]dbus.UnixFD{fd, fd}), "x": dbus.MakeVariant(fd)}).Err
 		}
 		if err == nil {
 			t.Fatalf("call %d was accepted", i)

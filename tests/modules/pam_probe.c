@@ -37,6 +37,7 @@
  *	dumpable           make the process dumpable, as a change of its identity may
  *	seteuid=UID        take on a user's identity
  *	grow               take 64 MiB of memory and 2 MiB of stack, and give it back
+ *	leave-open=FILE    leave a descriptor of it open, also for what is executed
  *	leave              leave a copy of something on the stack
  *	look=FILE          write whether it is still there
  *	freed=FILE         write how much is left of what was in memory that was freed
@@ -425,6 +426,8 @@ static int act(struct probe *p, const char *action, int *done)
 		return freed(value);
 	if (IS("facts"))
 		return facts(value);
+	if (IS("leave-open"))
+		return open(value, O_RDONLY) < 0 ? PAM_SYSTEM_ERR : PAM_SUCCESS;
 	if (IS("fork") && fork() != 0)
 		return PAM_SUCCESS;
 	if (IS("hang") || IS("fork"))

@@ -14,6 +14,7 @@
 //	wrapper_test.go     pam_chatty, pam_matrix and pam_get_items of libpam-wrapper
 //	options_test.go     phases, silence, locale
 //	linger_test.go      the opener leaves the bus
+//	command_test.go     a process inside the session
 //	restart_test.go     the broker is killed at every stage
 //	buses_test.go       the same on dbus-daemon and dbus-broker
 package stacks
