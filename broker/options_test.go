@@ -121,6 +121,17 @@ func TestOptionsOfACommand(t *testing.T) {
 	}
 }
 
+// Others than root run a command only behind every phase.
+func TestACommandIsCheckedByPolicy(t *testing.T) {
+	o, err := parseOptions(variants(map[string]any{"command": []string{"true"}, "phases": []string{"authenticate"}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkOpening(false, o); !errors.Is(err, api.InvalidArgument) || !strings.Contains(err.Error(), "option command needs every phase") {
+		t.Errorf("without account and session: %v", err)
+	}
+}
+
 func TestNamesOfServicesAndUsers(t *testing.T) {
 	long := strings.Repeat("x", 70000)
 	for _, c := range []struct {

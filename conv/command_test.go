@@ -153,7 +153,7 @@ func wantFacts(t testing.TB, got, want map[string]string) {
 const whoAmI = `echo uid=$(id -u) ; echo gid=$(id -g); echo groups=$(id -G); pwd=$(pwd); echo pwd=$pwd
 while read -r name value; do case $name in Sig*|Cap*|NoNewPrivs:|Seccomp:|NSsid:|Umask:) echo ${name%:}=$value;; esac; done < /proc/$$/status
 read -r pid comm state ppid pgrp session rest < /proc/$$/stat; echo leads=$(( pid == session && pid == pgrp ))
-echo descriptors=$(cd /proc/$$/fd && echo *)
+echo descriptors=$(ls /proc/self/fd)
 echo owner=$(stat -c %u /proc/$$/stat)
 env | sed s/^/env./
 `
@@ -233,6 +233,10 @@ func TestLimits(t *testing.T) {
 			"core": shown(first.core.Cur, 512), "hardcore": shown(first.core.Max, 512),
 		}},
 		{"of open files", "anna soft nofile 512\nanna hard nofile 768\n", map[string]string{"soft": "512", "hard": "768"}},
+		{"of open files that the process may raise", fmt.Sprintf("anna soft nofile 512\nanna hard nofile %d\n", first.files.Max), map[string]string{
+			"soft": "512", "hard": shown(first.files.Max, 1),
+		}},
+		{"of core files", "anna soft core 1000\n", map[string]string{"core": "2000", "hardcore": shown(first.core.Max, 512)}},
 		{"of open files that are those of Go", fmt.Sprintf("anna - nofile %d\n", first.files.Max), map[string]string{
 			"soft": shown(first.files.Max, 1), "hard": shown(first.files.Max, 1),
 		}},
@@ -247,15 +251,20 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// A worker whose session has next to no files open still finds its broker.
+// What the session may have open is not what the worker may: it has to dial the
+// broker, and libpam the audit system.
 func TestFewOpenFilesAreTheCommandsAlone(t *testing.T) {
 	newEtc(t)
-	dir := stack(t, "session required {limits} conf={dir}/limits")
-	write(t, filepath.Join(dir, "limits"), "anna soft nofile 8\n")
-	s := command(t, dir, "anna", shell("read -r line"))
+	dir := stack(t, "session required {probe} open:limit-files=20")
+	s := command(t, dir, "anna", shell("ulimit -Sn; read -r line"))
 	s.opened()
-	s.peer.Leave()
-	s.peer = s.broker.Accept()
+	if got := s.line(); got != "20" {
+		t.Errorf("the command may have %s files open", got)
+	}
+	var own unix.Rlimit
+	if err := unix.Prlimit(s.process.Pid, unix.RLIMIT_NOFILE, nil, &own); err != nil || own != firstLimits().files {
+		t.Errorf("the worker may have %d (%v)", own.Cur, err)
+	}
 	_ = s.in.Close()
 	s.ends("exited 1", "closed 0 the command ended with status 1")
 }

@@ -37,6 +37,7 @@
  *	dumpable           make the process dumpable, as a change of its identity may
  *	seteuid=UID        take on a user's identity
  *	grow               take 64 MiB of memory and 2 MiB of stack, and give it back
+ *	limit-files=N      let the process have so many files open, and no more
  *	leave-open=FILE    leave a descriptor of it open, also for what is executed
  *	leave              leave a copy of something on the stack
  *	look=FILE          write whether it is still there
@@ -426,6 +427,13 @@ static int act(struct probe *p, const char *action, int *done)
 		return freed(value);
 	if (IS("facts"))
 		return facts(value);
+	if (IS("limit-files")) {
+		struct rlimit limit;
+
+		getrlimit(RLIMIT_NOFILE, &limit);
+		limit.rlim_cur = strtoul(value, NULL, 10);
+		return setrlimit(RLIMIT_NOFILE, &limit) ? PAM_SYSTEM_ERR : PAM_SUCCESS;
+	}
 	if (IS("leave-open"))
 		return open(value, O_RDONLY) < 0 ? PAM_SYSTEM_ERR : PAM_SUCCESS;
 	if (IS("fork") && fork() != 0)
