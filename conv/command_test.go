@@ -339,6 +339,15 @@ func TestStdio(t *testing.T) {
 		}
 		s.process.Wait()
 	})
+	t.Run("is the command's alone", func(t *testing.T) {
+		s := command(t, stack(t), "root", shell("exec >/dev/null 2>&1; read -r line"))
+		s.opened()
+		if got := s.output(); got != "" { // returns while the command runs
+			t.Errorf("it printed %q", got)
+		}
+		_ = s.in.Close()
+		s.ends("exited 1", "closed 0 the command ended with status 1")
+	})
 	t.Run("without any is /dev/null", func(t *testing.T) {
 		dir := stack(t)
 		_, process, peer := run(t, dir)
@@ -463,7 +472,9 @@ func TestCommandsThatCannotBe(t *testing.T) {
 		})
 	}
 	t.Run("too many processes of the user", func(t *testing.T) {
-		newEtc(t)
+		e := newEtc(t)
+		// Nobody else's uid: its processes are counted.
+		e.write("passwd", fmt.Sprintf("root:x:0:0:root:/root:/bin/sh\nanna:x:%d:60000::/nonexistent:/bin/sh\n", 1<<24+os.Getpid()))
 		dir := stack(t, append(logged(""), "session required {limits} conf={dir}/limits")...)
 		write(t, filepath.Join(dir, "limits"), "anna - nproc 0\n")
 		first := command(t, dir, "anna", shell("read -r line"))
