@@ -92,8 +92,22 @@ func TestTheSessionIsOpenUntilItsLastProcessHasEnded(t *testing.T) {
 // What modules leave behind are daemons of their own.
 func TestProcessesOfModulesAreNotTheSessions(t *testing.T) {
 	dir := stack(t, "session required {probe} open:fork")
-	s := command(t, dir, "root", shell("true"))
-	s.ends("exited 0", "closed 0 the command ended with status 0")
+	s := command(t, dir, "root", shell("echo $$; read -r line"))
+	s.opened()
+	leader, left := s.line(), 0
+	for _, pid := range children(s.process.Pid) {
+		if strconv.Itoa(pid) == leader {
+			continue
+		}
+		left++
+		fd := pidfd(t, strconv.Itoa(pid))
+		t.Cleanup(func() { _ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) })
+	}
+	if left != 1 {
+		t.Errorf("the module has left %d processes", left)
+	}
+	_ = s.in.Close()
+	s.ends("exited 1", "closed 0 the command ended with status 1")
 }
 
 func TestCloseEndsTheProcesses(t *testing.T) {
