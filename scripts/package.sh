@@ -22,7 +22,7 @@ TREE=$PWD/build/tree-$kind
 rm -rf "$TREE"
 DESTDIR=$TREE PREFIX=/usr PAM_STYLE=$style scripts/install.sh
 # What an administrator may change is named one by one in nfpm.yaml.
-rm -r "$TREE/etc"
+rm -r "${TREE:?}/etc"
 PAM=dist/pam.d/$style ARCH=$(go env GOARCH) VERSION=$2
 export TREE PAM ARCH VERSION
 build/nfpm package --config dist/packages/nfpm.yaml --packager "$kind" --target build/

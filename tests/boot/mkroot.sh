@@ -14,6 +14,7 @@ mkdir -p "$(dirname "$dir")"
 exec 9>"$dir.lock"
 flock 9
 if [[ -e $dir ]]; then exit 0; fi
+# shellcheck disable=SC2016 # apt expands them
 mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
 	awk '$1 !~ /security/ { print $1; exit }')
 script=/usr/share/debootstrap/scripts/$suite
