@@ -121,7 +121,7 @@ func TestCloseEndsTheProcesses(t *testing.T) {
 		{"the command hangs up", quick, "echo $$; exec sleep 1000", []string{"exited 0 1"}},
 		{"the command does as it is told", quick, "trap 'exit 7' HUP; echo $$; while :; do read -r line; done", []string{"exited 7"}},
 		{"a command that is stopped", quick, "echo $$; kill -STOP $$; exit 1", []string{"exited 0 1"}},
-		{"a process in the background", quick, "sleep 1000 & echo $!; wait", []string{"exited 0 1"}},
+		{"a process in the background", quick, "sleep 1000 & echo $!; while :; do wait; done", []string{"exited 0 1"}},
 		{"a command that ignores it", slow, "trap '' HUP; echo $$; exec sleep 1000", []string{"exited 0 9"}},
 		{"a daemon that ignores it", slow, "trap '' HUP; (setsid sh -c 'echo $$; exec sleep 1000' &); exit 0", nil},
 	} {
