@@ -79,6 +79,13 @@ static void execute(const struct child *c)
 }
 
 /*
+ * struct sigaction of the kernel, all zero: SIG_DFL. The C library's function does
+ * not let two signals of its own be touched, which somebody may have ignored.
+ */
+static const unsigned long default_action[4];
+#define KERNEL_SIGNALS 64
+
+/*
  * The child, after fork(2) in a process with threads: nothing but calls that
  * signal-safety(7) allows.
  */
@@ -87,8 +94,8 @@ static void run(const struct child *c, int out, pid_t parent)
 	sigset_t none;
 
 	/* What is ignored or blocked would stay so in the command. */
-	for (int sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL);
+	for (int sig = 1; sig <= KERNEL_SIGNALS; sig++)
+		syscall(SYS_rt_sigaction, sig, default_action, NULL, KERNEL_SIGNALS / 8);
 	if (setsid() < 0)
 		fail(out, STEP_SESSION);
 	for (int fd = 0; fd < 3; fd++)
