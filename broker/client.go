@@ -97,10 +97,16 @@ func (b *Broker) retire(c *client) {
 	b.remirror()
 }
 
+// ruling is what the rules say now of whether an agent may know what somebody
+// asks.
+func (b *Broker) ruling(c *client, a asker) policy.Decision {
+	return b.rules.Load().Decide(c.who, policy.Answer, a.object())
+}
+
 // hears reports whether an agent may know what somebody asks: by policy, or
 // since polkit said so when it was asked last.
 func (b *Broker) hears(c *client, a asker) bool {
-	switch b.rules.Load().Decide(c.who, policy.Answer, a.object()).Verdict {
+	switch b.ruling(c, a).Verdict {
 	case policy.Allow:
 		return true
 	case policy.Polkit:
@@ -109,25 +115,15 @@ func (b *Broker) hears(c *client, a asker) bool {
 	return false
 }
 
-// agentsFor are the agents that hear what somebody asks.
-func (b *Broker) agentsFor(a asker) []*client {
-	var clients []*client
-	for c := range b.agents {
-		if b.hears(c, a) {
-			clients = append(clients, c)
+// isHeard reports whether anybody on the bus is told of the session's prompts at
+// once: an agent, or the opener if it asked for it.
+func (s *session) isHeard() bool {
+	for c := range s.b.agents {
+		if s.b.hears(c, s) {
+			return true
 		}
 	}
-	return clients
-}
-
-// audience is who is told of a session's prompts and messages, and can hear them
-// at once: agents, and the opener if it asked for it.
-func (s *session) audience() []*client {
-	clients := s.b.agentsFor(s)
-	if s.hasOwnEar() {
-		clients = append(clients, s.owner)
-	}
-	return clients
+	return s.hasOwnEar()
 }
 
 // hasOwnEar reports whether the opener is told of the prompts, and not as an

@@ -71,7 +71,7 @@ func (s *session) wantsAgents() bool {
 	case api.AskPasswordNo:
 		return false
 	case api.AskPasswordFallback:
-		return len(s.audience()) == 0
+		return !s.isHeard()
 	}
 	return true
 }

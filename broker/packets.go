@@ -59,7 +59,9 @@ func (s *session) handle(m *worker.ToBroker, number uint64) error {
 		return s.entering(m.Entering)
 	case *worker.ToBroker_Resolved:
 		s.resolved, s.uid = true, m.Resolved.GetUid()
-		s.reconsider()
+		if s.prompt != nil { // it is known now whom it is about
+			s.prompt.offer()
+		}
 		s.mirror()
 	case *worker.ToBroker_Prompt:
 		if s.prompt != nil {
@@ -91,19 +93,6 @@ func (s *session) progress(m *worker.ToBroker) {
 	switch m.GetMessage().(type) {
 	case *worker.ToBroker_Entering, *worker.ToBroker_Prompt, *worker.ToBroker_Opened:
 		s.pass()
-	}
-}
-
-// reconsider looks again who may know of the prompt, now that it is known whom
-// it is about.
-func (s *session) reconsider() {
-	if s.prompt == nil {
-		return
-	}
-	for c := range s.b.agents {
-		if s.prompt.told[c.peer.Name] == nil {
-			s.b.offer(c, s.prompt)
-		}
 	}
 }
 
@@ -205,15 +194,11 @@ func (s *session) tell(m *worker.Message) {
 	}
 	for c := range s.b.agents {
 		text.Dest = c.peer.Name
-		switch s.b.rules.Load().Decide(c.who, policy.Answer, s.object()).Verdict {
-		case policy.Allow:
+		switch {
+		case s.b.hears(c, s):
 			s.b.bus.Send(text)
-		case policy.Polkit:
-			if c.vetting.approved(s) {
-				s.b.bus.Send(text)
-			} else {
-				s.b.owe(c, s, text)
-			}
+		case s.b.ruling(c, s).Verdict == policy.Polkit:
+			s.b.owe(c, s, text)
 		}
 	}
 }

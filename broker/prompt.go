@@ -97,9 +97,7 @@ func (b *Broker) newPrompt(q *prompt) *prompt {
 	for _, c := range q.asker.hearers() {
 		q.tell(c)
 	}
-	for c := range b.agents {
-		b.offer(c, q)
-	}
+	q.offer()
 	return q
 }
 

@@ -58,11 +58,20 @@ func (b *Broker) offer(c *client, q *prompt) {
 	if q.muted {
 		return
 	}
-	switch b.rules.Load().Decide(c.who, policy.Answer, q.asker.object()).Verdict {
+	switch b.ruling(c, q.asker).Verdict {
 	case policy.Allow:
 		q.tell(c)
 	case policy.Polkit:
 		b.vet(c, q.asker)
+	}
+}
+
+// offer offers the prompt to all agents that were not told of it yet.
+func (q *prompt) offer() {
+	for c := range q.b.agents {
+		if q.told[c.peer.Name] == nil {
+			q.b.offer(c, q)
+		}
 	}
 }
 
@@ -111,10 +120,8 @@ func (b *Broker) nextVet(c *client) (a asker, actions []string, details map[stri
 		}
 		// What comes from now on is asked about again: this answer may be older.
 		v.queued = false
-		object := a.object()
-		d := b.rules.Load().Decide(c.who, policy.Answer, object)
-		if d.Verdict == policy.Polkit {
-			return a, d.Polkit, polkitDetails(object)
+		if d := b.ruling(c, a); d.Verdict == policy.Polkit {
+			return a, d.Polkit, polkitDetails(a.object())
 		}
 		v.approved, v.owed = false, nil
 	}
@@ -128,7 +135,7 @@ func (b *Broker) vetted(c *client, a asker, ok bool) {
 	if v == nil || !b.isAgent(c) {
 		return
 	}
-	switch b.rules.Load().Decide(c.who, policy.Answer, a.object()).Verdict {
+	switch b.ruling(c, a).Verdict {
 	case policy.Allow:
 		ok = true
 	case policy.Deny: // by rules that were read while polkit was asked
@@ -158,12 +165,8 @@ func (b *Broker) owe(c *client, a asker, s bus.Signal) {
 
 // review looks again who may be told of the prompts that wait.
 func (b *Broker) review() {
-	for c := range b.agents {
-		for _, number := range sortedNumbers(b.prompts) {
-			if q := b.prompts[number]; q.told[c.peer.Name] == nil {
-				b.offer(c, q)
-			}
-		}
+	for _, number := range sortedNumbers(b.prompts) {
+		b.prompts[number].offer()
 	}
 	b.remirror()
 }
