@@ -13,6 +13,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -158,7 +159,8 @@ func (t *transaction) begin(environment [][]byte) (*processes, error) {
 			all = append(all, name+"="+t.user)
 		}
 	}
-	slices.Sort(all)
+	all = overlay(all, t.command.GetEnvironment())
+	t.lendTerminal(h.uid)
 	if p.leader, err = t.spawn(h, all, stdio); err != nil {
 		p.release()
 		return nil, err
@@ -167,17 +169,47 @@ func (t *transaction) begin(environment [][]byte) (*processes, error) {
 	return p, nil
 }
 
+// overlay is an environment with some entries set over it, sorted. Of several
+// entries of one name the last one counts.
+func overlay(environment, entries []string) []string {
+	set := make(map[string]string, len(environment)+len(entries))
+	for _, entry := range slices.Concat(environment, entries) {
+		name, _, _ := strings.Cut(entry, "=")
+		set[name] = entry
+	}
+	return slices.Sorted(maps.Values(set))
+}
+
+// place is the directory to be entered, and the one for when that cannot be; empty
+// is none.
+func (h *login) place(directory string) (enter, otherwise string) {
+	home := orElse(h.directory, "/")
+	switch below, is := strings.CutPrefix(directory, "~"); {
+	case directory == "":
+		return home, "/"
+	case is:
+		return home + below, ""
+	}
+	return directory, ""
+}
+
+// loginShell is the shell of the user, called as login(1) does: with a dash.
+func (h *login) loginShell() (program string, arguments []string) {
+	shell := orElse(h.shell, "/bin/sh")
+	return shell, []string{"-" + shell[strings.LastIndexByte(shell, '/')+1:]}
+}
+
 // spawn is spawn of spawn.c.
 func (t *transaction) spawn(h *login, environment []string, stdio [3]int) (int, error) {
 	arguments := t.command.GetArguments()
-	directory, otherwise := t.command.GetDirectory(), ""
-	switch directory {
-	case "":
-		directory, otherwise = orElse(h.directory, "/"), "/"
-	case "~":
-		directory = orElse(h.directory, "/")
+	var program string
+	if t.command.GetLoginShell() {
+		program, arguments = h.loginShell()
+	} else {
+		program = arguments[0]
 	}
-	candidates := programs(arguments[0], environment)
+	directory, otherwise := h.place(t.command.GetDirectory())
+	candidates := programs(program, environment)
 	var free []func()
 	defer func() {
 		for _, f := range free {
@@ -212,7 +244,7 @@ func (t *transaction) spawn(h *login, environment []string, stdio [3]int) (int, 
 	pid := C.spawn(&child, &trouble)
 	if pid < 0 {
 		path, _ := lookUp(environment, "PATH")
-		return 0, spawnError(trouble.step, unix.Errno(trouble.number), arguments[0], directory, path)
+		return 0, spawnError(trouble.step, unix.Errno(trouble.number), program, directory, path)
 	}
 	return int(pid), nil
 }

@@ -118,6 +118,8 @@ func dispatch(s *session, m *worker.ToWorker, files []*os.File) error {
 		s.withdraw(m.Cancel.GetIndex(), worker.Outcome_OUTCOME_CANCELLED)
 	case *worker.ToWorker_Mirror:
 		s.mirror(m.Mirror.GetIndex(), m.Mirror.GetShown())
+	case *worker.ToWorker_Signal:
+		return s.pass(m.Signal)
 	case *worker.ToWorker_Close:
 		s.close()
 	}

@@ -111,6 +111,26 @@ func (p *processes) signal(signals ...unix.Signal) {
 	}
 }
 
+// deliver sends a signal of somebody else's choice. As long as the end of the
+// command is not known to us, its number is nobody else's, nor is that of the group
+// that it leads; a module may have waited for it, though.
+func (p *processes) deliver(s *worker.Signal) {
+	signal := unix.Signal(s.GetSignal())
+	if s.GetTarget() == worker.Target_TARGET_ALL {
+		p.signal(signal)
+		return
+	}
+	if parentOf(p.leader) != os.Getpid() { // 0, of a command that has ended, is no process
+		return
+	}
+	switch s.GetTarget() {
+	case worker.Target_TARGET_LEADER:
+		_ = unix.Kill(p.leader, signal)
+	case worker.Target_TARGET_GROUP:
+		_ = unix.Kill(-p.leader, signal)
+	}
+}
+
 // signalTree holds each process by a pidfd before it makes sure that it is the
 // one that is meant: its parent is, and was still there when that was asked. We
 // are root, and a number may be somebody else's a moment later.
@@ -175,6 +195,8 @@ func (t *transaction) attend() (why string) {
 			if killing {
 				t.processes.signal(unix.SIGKILL)
 			}
+		case signal := <-t.session.signals:
+			t.processes.deliver(signal)
 		case <-closing:
 			// As when a terminal hangs up. What is stopped has to go on to end.
 			t.processes.signal(unix.SIGHUP, unix.SIGCONT)

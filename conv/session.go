@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pamprompt/pamprompt/api/secret"
 	"github.com/pamprompt/pamprompt/api/worker"
 )
@@ -20,6 +22,8 @@ const (
 	farewell = 10 * time.Second
 	// closeTimeout is for a broker that names none.
 	closeTimeout = 10 * time.Second
+	// maxSignals is how many may wait to be sent to the session's processes.
+	maxSignals = 64
 )
 
 // session is the state of the one session of this process, and the connection
@@ -46,8 +50,9 @@ type session struct {
 	messages []*worker.Message // said since the last question that was put to people
 	attempt  uint32            // of PHASE_AUTHENTICATE
 	stdio    []int             // for the command; of the Start
-	working  bool              // processes of the session run, which Close ends first
-	asking   *worker.Conn      // on which the broker waits for a Name; nil when it does not
+	signals  chan *worker.Signal
+	working  bool         // processes of the session run, which Close ends first
+	asking   *worker.Conn // on which the broker waits for a Name; nil when it does not
 
 	sweeping  bool       // a Sweep is at work
 	lookups   sync.Mutex // held by the one Resolve that is in NSS
@@ -75,6 +80,7 @@ func newSession(log *slog.Logger) *session {
 		retired: make(chan struct{}),
 		closing: make(chan struct{}),
 		told:    make(chan struct{}),
+		signals: make(chan *worker.Signal, maxSignals),
 	}
 }
 
@@ -315,6 +321,20 @@ func (s *session) refuse() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refusing = true
+}
+
+// pass has a signal sent to processes of the session. One too many is dropped, as
+// the kernel does with the second of a kind that waits.
+func (s *session) pass(signal *worker.Signal) error {
+	if s.start().GetCommand() == nil {
+		return fmt.Errorf("%w: a signal for a session without a command", worker.ErrMalformed)
+	}
+	select {
+	case s.signals <- signal:
+	default:
+		s.log.Warn("too many signals wait for the processes of the session", "signal", signalName(unix.Signal(signal.GetSignal())))
+	}
+	return nil
 }
 
 // open says that every phase worked.

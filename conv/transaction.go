@@ -34,6 +34,8 @@ type transaction struct {
 	command       *worker.Command
 	limits        limits     // for the command
 	processes     *processes // nil before the command runs, and without one
+	terminal      *terminal  // of the command; nil without one
+	lent          *uint32    // whose the terminal is meanwhile; nil while it is its owner's
 	conversation  *conversation
 	pam           *pam.Transaction
 	undo          []step // of what was reached, in that order
@@ -81,6 +83,7 @@ func (t *transaction) run() {
 	if opened {
 		why = t.attend()
 	}
+	t.returnTerminal()
 	t.session.dropStdio() // of a command that never ran
 	undone := t.tearDown()
 	switch {
@@ -103,6 +106,7 @@ func (t *transaction) check() *failure {
 		checkPhases(t.options.GetPhases()),
 		findService(t.dir, t.service),
 		useLocale(t.options.GetLocale()),
+		t.meetTerminal(),
 	)
 	if err != nil {
 		return &failure{code: invalidArgument, phase: worker.Phase_PHASE_START, text: err.Error()}
@@ -182,7 +186,7 @@ func (t *transaction) start() *failure {
 		name  string
 		value string
 	}{
-		{pam.Tty, "PAM_TTY", t.options.GetTty()},
+		{pam.Tty, "PAM_TTY", t.tty()},
 		{pam.Rhost, "PAM_RHOST", t.options.GetRhost()},
 		{pam.Ruser, "PAM_RUSER", ruser},
 		{xdisplay, "PAM_XDISPLAY", t.options.GetXdisplay()},
@@ -200,6 +204,15 @@ func (t *transaction) start() *failure {
 		}
 	}
 	return nil
+}
+
+// tty is what modules take for the terminal: what the opener says, or where the
+// command will be.
+func (t *transaction) tty() string {
+	if tty := t.options.GetTty(); tty != "" || t.terminal == nil {
+		return tty
+	}
+	return t.terminal.name
 }
 
 func (t *transaction) startPAM() (err error) {

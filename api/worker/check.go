@@ -21,7 +21,8 @@ const (
 	MaxEnvironment  = 64 << 10  // all entries together
 	MaxChoices      = 64        // in number
 	MaxArguments    = 1024      // of a command, in number
-	MaxCommand      = 64 << 10  // all arguments together
+	MaxCommand      = 64 << 10  // its arguments and its environment together
+	MaxSignal       = 64        // the kernel's last signal
 )
 
 // Check tells whether every field of a packet is within its bounds: a *ToWorker
@@ -58,6 +59,8 @@ func checkToWorker(packet *ToWorker) error {
 		return checkUID("resolve.uid", m.Resolve.GetUid())
 	case *ToWorker_Sweep:
 		return checkUID("sweep.uid", m.Sweep.GetUid())
+	case *ToWorker_Signal:
+		return checkSignal(m.Signal)
 	case nil:
 		return checkUnknown(packet)
 	}
@@ -129,7 +132,7 @@ func checkStart(s *Start) error {
 	if err := checkUID("start.user_uid", s.GetUserUid()); err != nil {
 		return err
 	}
-	if err := checkEnvironment(o.GetEnvironment()); err != nil || s.GetCommand() == nil {
+	if err := checkEnvironment("start.environment", o.GetEnvironment()); err != nil || s.GetCommand() == nil {
 		return err
 	}
 	return checkCommand(s.GetCommand())
@@ -145,30 +148,52 @@ func checkCommand(c *Command) error {
 		size += len(argument) + 1
 	}
 	switch {
+	case c.GetLoginShell() && len(arguments) > 0:
+		return fmt.Errorf("start.command.login_shell with arguments")
+	case c.GetLoginShell():
 	case len(arguments) == 0 || len(arguments) > MaxArguments || size > MaxCommand:
 		return fmt.Errorf("start.command.arguments are not 1 to %d of at most %d bytes together", MaxArguments, MaxCommand)
 	case arguments[0] == "" || strings.Contains(arguments[0], "/") && !strings.HasPrefix(arguments[0], "/"):
 		return fmt.Errorf("start.command names no program by an absolute path or a name")
+	}
+	switch {
 	case len(directory) > MaxString || strings.ContainsRune(directory, 0):
 		return fmt.Errorf("start.command.directory is over %d bytes or holds a NUL", MaxString)
-	case directory != "" && directory != "~" && !strings.HasPrefix(directory, "/"):
+	case directory != "" && directory != "~" && !strings.HasPrefix(directory, "/") && !strings.HasPrefix(directory, "~/"):
 		return fmt.Errorf("start.command.directory is not absolute")
 	case c.GetTerminal() && !c.GetStdio():
 		return fmt.Errorf("start.command.terminal without stdio")
 	}
-	return nil
+	for _, entry := range c.GetEnvironment() {
+		size += len(entry) + 1
+	}
+	if size > MaxCommand {
+		return fmt.Errorf("start.command.arguments and environment are over %d bytes together", MaxCommand)
+	}
+	return checkEnvironment("start.command.environment", c.GetEnvironment())
 }
 
-func checkEnvironment(environment []string) error {
+func checkEnvironment(field string, environment []string) error {
 	size := 0
 	for _, entry := range environment {
 		size += len(entry) + 1
 		if strings.IndexByte(entry, '=') < 1 || strings.ContainsRune(entry, 0) {
-			return fmt.Errorf("start.environment has an entry that is not NAME=value")
+			return fmt.Errorf("%s has an entry that is not NAME=value", field)
 		}
 	}
 	if size > MaxEnvironment {
-		return fmt.Errorf("start.environment is over %d bytes", MaxEnvironment)
+		return fmt.Errorf("%s is over %d bytes", field, MaxEnvironment)
+	}
+	return nil
+}
+
+// checkSignal wants what kill(2) sends; 0 would only ask whether there is somebody.
+func checkSignal(s *Signal) error {
+	if s.GetSignal() < 1 || s.GetSignal() > MaxSignal {
+		return fmt.Errorf("signal.signal is %d, which is not 1 to %d", s.GetSignal(), MaxSignal)
+	}
+	if s.GetTarget() == Target_TARGET_UNSPECIFIED {
+		return fmt.Errorf("signal has no target")
 	}
 	return nil
 }
@@ -339,7 +364,7 @@ func checkOpened(o *Opened) error {
 
 // checkExited wants what wait(2) can say.
 func checkExited(e *Exited) error {
-	if e.GetStatus() > 255 || e.GetSignal() > 64 || e.GetStatus() != 0 && e.GetSignal() != 0 {
+	if e.GetStatus() > 255 || e.GetSignal() > MaxSignal || e.GetStatus() != 0 && e.GetSignal() != 0 {
 		return fmt.Errorf("exited with status %d and signal %d", e.GetStatus(), e.GetSignal())
 	}
 	return nil

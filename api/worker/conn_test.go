@@ -124,7 +124,7 @@ func TestTooManyDescriptors(t *testing.T) {
 }
 
 func TestPacketsThatAreNone(t *testing.T) {
-	wrongWay, err := proto.Marshal(&ToBroker{Message: &ToBroker_Closed{Closed: &Closed{}}})
+	wrongWay, err := proto.Marshal(&ToBroker{Message: &ToBroker_Exited{Exited: &Exited{}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -225,6 +225,59 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_api_worker_worker_proto_rawDescGZIP(), []int{2}
 }
 
+// Target is whom a Signal is for.
+type Target int32
+
+const (
+	Target_TARGET_UNSPECIFIED Target = 0
+	Target_TARGET_LEADER      Target = 1 // the process of the command
+	Target_TARGET_GROUP       Target = 2 // its process group, which it leads
+	Target_TARGET_ALL         Target = 3 // every process of the session
+)
+
+// Enum value maps for Target.
+var (
+	Target_name = map[int32]string{
+		0: "TARGET_UNSPECIFIED",
+		1: "TARGET_LEADER",
+		2: "TARGET_GROUP",
+		3: "TARGET_ALL",
+	}
+	Target_value = map[string]int32{
+		"TARGET_UNSPECIFIED": 0,
+		"TARGET_LEADER":      1,
+		"TARGET_GROUP":       2,
+		"TARGET_ALL":         3,
+	}
+)
+
+func (x Target) Enum() *Target {
+	p := new(Target)
+	*p = x
+	return p
+}
+
+func (x Target) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Target) Descriptor() protoreflect.EnumDescriptor {
+	return file_api_worker_worker_proto_enumTypes[3].Descriptor()
+}
+
+func (Target) Type() protoreflect.EnumType {
+	return &file_api_worker_worker_proto_enumTypes[3]
+}
+
+func (x Target) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Target.Descriptor instead.
+func (Target) EnumDescriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{3}
+}
+
 // Owner is the bus connection that opened a session, as the bus described it.
 type Owner struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -472,6 +525,7 @@ type ToWorker struct {
 	//	*ToWorker_Mirror
 	//	*ToWorker_Resolve
 	//	*ToWorker_Sweep
+	//	*ToWorker_Signal
 	Message       isToWorker_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -586,6 +640,15 @@ func (x *ToWorker) GetSweep() *Sweep {
 	return nil
 }
 
+func (x *ToWorker) GetSignal() *Signal {
+	if x != nil {
+		if x, ok := x.Message.(*ToWorker_Signal); ok {
+			return x.Signal
+		}
+	}
+	return nil
+}
+
 type isToWorker_Message interface {
 	isToWorker_Message()
 }
@@ -622,6 +685,10 @@ type ToWorker_Sweep struct {
 	Sweep *Sweep `protobuf:"bytes,8,opt,name=sweep,proto3,oneof"`
 }
 
+type ToWorker_Signal struct {
+	Signal *Signal `protobuf:"bytes,9,opt,name=signal,proto3,oneof"`
+}
+
 func (*ToWorker_Start) isToWorker_Message() {}
 
 func (*ToWorker_Numbered) isToWorker_Message() {}
@@ -637,6 +704,8 @@ func (*ToWorker_Mirror) isToWorker_Message() {}
 func (*ToWorker_Resolve) isToWorker_Message() {}
 
 func (*ToWorker_Sweep) isToWorker_Message() {}
+
+func (*ToWorker_Signal) isToWorker_Message() {}
 
 // Resolve asks an idle worker for the name of an account: the broker has no NSS.
 // The worker replies with Name and stays idle. One at a time waits on a
@@ -842,9 +911,11 @@ func (x *Start) GetCommand() *Command {
 type Command struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Arguments     []string               `protobuf:"bytes,1,rep,name=arguments,proto3" json:"arguments,omitempty"` // the first is the program: an absolute path, or a name to be found in PATH
-	Directory     string                 `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"` // absolute; ~ is the user's home; empty is that too, or / when it cannot be entered
+	Directory     string                 `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"` // absolute; ~ is the user's home, ~/x is below it; empty is ~, or / when it cannot be entered
 	Stdio         bool                   `protobuf:"varint,3,opt,name=stdio,proto3" json:"stdio,omitempty"`
-	Terminal      bool                   `protobuf:"varint,4,opt,name=terminal,proto3" json:"terminal,omitempty"` // standard input becomes the controlling terminal
+	Terminal      bool                   `protobuf:"varint,4,opt,name=terminal,proto3" json:"terminal,omitempty"`                       // standard input becomes the controlling terminal
+	Environment   []string               `protobuf:"bytes,5,rep,name=environment,proto3" json:"environment,omitempty"`                  // NAME=value, over that of PAM; for the command alone
+	LoginShell    bool                   `protobuf:"varint,6,opt,name=login_shell,json=loginShell,proto3" json:"login_shell,omitempty"` // the user's shell, as a login shell; without arguments
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -907,6 +978,74 @@ func (x *Command) GetTerminal() bool {
 	return false
 }
 
+func (x *Command) GetEnvironment() []string {
+	if x != nil {
+		return x.Environment
+	}
+	return nil
+}
+
+func (x *Command) GetLoginShell() bool {
+	if x != nil {
+		return x.LoginShell
+	}
+	return false
+}
+
+// Signal sends a signal to processes of the session. Nothing is sent in reply:
+// what has ended gets none.
+type Signal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Target        Target                 `protobuf:"varint,1,opt,name=target,proto3,enum=pamprompt.worker.v1.Target" json:"target,omitempty"`
+	Signal        uint32                 `protobuf:"varint,2,opt,name=signal,proto3" json:"signal,omitempty"` // 1 to 64
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Signal) Reset() {
+	*x = Signal{}
+	mi := &file_api_worker_worker_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Signal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Signal) ProtoMessage() {}
+
+func (x *Signal) ProtoReflect() protoreflect.Message {
+	mi := &file_api_worker_worker_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Signal.ProtoReflect.Descriptor instead.
+func (*Signal) Descriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Signal) GetTarget() Target {
+	if x != nil {
+		return x.Target
+	}
+	return Target_TARGET_UNSPECIFIED
+}
+
+func (x *Signal) GetSignal() uint32 {
+	if x != nil {
+		return x.Signal
+	}
+	return 0
+}
+
 // Numbered tells the worker which number the broker gave to its prompt, so
 // that a broker that starts later can be told it.
 type Numbered struct {
@@ -919,7 +1058,7 @@ type Numbered struct {
 
 func (x *Numbered) Reset() {
 	*x = Numbered{}
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +1070,7 @@ func (x *Numbered) String() string {
 func (*Numbered) ProtoMessage() {}
 
 func (x *Numbered) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1083,7 @@ func (x *Numbered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Numbered.ProtoReflect.Descriptor instead.
 func (*Numbered) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Numbered) GetIndex() uint32 {
@@ -972,7 +1111,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1123,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1136,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Answer) GetIndex() uint32 {
@@ -1018,7 +1157,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1169,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1182,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Cancel) GetIndex() uint32 {
@@ -1067,7 +1206,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1079,7 +1218,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1092,7 +1231,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Mirror) GetIndex() uint32 {
@@ -1118,7 +1257,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1269,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1282,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
 }
 
 // One packet from a worker to the broker.
@@ -1170,7 +1309,7 @@ type ToBroker struct {
 
 func (x *ToBroker) Reset() {
 	*x = ToBroker{}
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1321,7 @@ func (x *ToBroker) String() string {
 func (*ToBroker) ProtoMessage() {}
 
 func (x *ToBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1334,7 @@ func (x *ToBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToBroker.ProtoReflect.Descriptor instead.
 func (*ToBroker) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ToBroker) GetMessage() isToBroker_Message {
@@ -1400,7 +1539,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1551,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1564,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Name) GetUid() uint32 {
@@ -1453,7 +1592,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1604,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1617,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Hello) GetVersion() uint32 {
@@ -1512,7 +1651,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1524,7 +1663,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1537,7 +1676,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Session) GetStart() *Start {
@@ -1608,7 +1747,7 @@ type Entering struct {
 
 func (x *Entering) Reset() {
 	*x = Entering{}
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1759,7 @@ func (x *Entering) String() string {
 func (*Entering) ProtoMessage() {}
 
 func (x *Entering) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1772,7 @@ func (x *Entering) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entering.ProtoReflect.Descriptor instead.
 func (*Entering) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Entering) GetPhase() Phase {
@@ -1660,7 +1799,7 @@ type Resolved struct {
 
 func (x *Resolved) Reset() {
 	*x = Resolved{}
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1672,7 +1811,7 @@ func (x *Resolved) String() string {
 func (*Resolved) ProtoMessage() {}
 
 func (x *Resolved) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1685,7 +1824,7 @@ func (x *Resolved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resolved.ProtoReflect.Descriptor instead.
 func (*Resolved) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Resolved) GetUid() uint32 {
@@ -1707,7 +1846,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +1858,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +1871,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Message) GetStyle() Style {
@@ -1768,7 +1907,7 @@ type Prompt struct {
 
 func (x *Prompt) Reset() {
 	*x = Prompt{}
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1780,7 +1919,7 @@ func (x *Prompt) String() string {
 func (*Prompt) ProtoMessage() {}
 
 func (x *Prompt) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1793,7 +1932,7 @@ func (x *Prompt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prompt.ProtoReflect.Descriptor instead.
 func (*Prompt) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Prompt) GetIndex() uint32 {
@@ -1879,7 +2018,7 @@ type Taken struct {
 
 func (x *Taken) Reset() {
 	*x = Taken{}
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2030,7 @@ func (x *Taken) String() string {
 func (*Taken) ProtoMessage() {}
 
 func (x *Taken) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2043,7 @@ func (x *Taken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taken.ProtoReflect.Descriptor instead.
 func (*Taken) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Taken) GetIndex() uint32 {
@@ -1939,7 +2078,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_api_worker_worker_proto_msgTypes[21]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2090,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[21]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2103,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{21}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Withdrawn) GetIndex() uint32 {
@@ -1993,7 +2132,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_api_worker_worker_proto_msgTypes[22]
+	mi := &file_api_worker_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2005,7 +2144,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[22]
+	mi := &file_api_worker_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2018,7 +2157,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{22}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Opened) GetEnvironment() [][]byte {
@@ -2054,7 +2193,7 @@ type Exited struct {
 
 func (x *Exited) Reset() {
 	*x = Exited{}
-	mi := &file_api_worker_worker_proto_msgTypes[23]
+	mi := &file_api_worker_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2205,7 @@ func (x *Exited) String() string {
 func (*Exited) ProtoMessage() {}
 
 func (x *Exited) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[23]
+	mi := &file_api_worker_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2218,7 @@ func (x *Exited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exited.ProtoReflect.Descriptor instead.
 func (*Exited) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{23}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Exited) GetStatus() uint32 {
@@ -2108,7 +2247,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_api_worker_worker_proto_msgTypes[24]
+	mi := &file_api_worker_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2259,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[24]
+	mi := &file_api_worker_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2272,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{24}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Closed) GetPamResult() int32 {
@@ -2163,7 +2302,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_api_worker_worker_proto_msgTypes[25]
+	mi := &file_api_worker_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2175,7 +2314,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[25]
+	mi := &file_api_worker_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2188,7 +2327,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{25}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Failed) GetError() string {
@@ -2246,7 +2385,7 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x05agent\x18\v \x01(\bR\x05agent\x12\x16\n" +
 	"\x06silent\x18\f \x01(\bR\x06silent\x12\x16\n" +
 	"\x06locale\x18\r \x01(\tR\x06locale\x12!\n" +
-	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\xcd\x03\n" +
+	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\x84\x04\n" +
 	"\bToWorker\x122\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.StartH\x00R\x05start\x12;\n" +
 	"\bnumbered\x18\x02 \x01(\v2\x1d.pamprompt.worker.v1.NumberedH\x00R\bnumbered\x125\n" +
@@ -2255,7 +2394,8 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x05close\x18\x05 \x01(\v2\x1a.pamprompt.worker.v1.CloseH\x00R\x05close\x125\n" +
 	"\x06mirror\x18\x06 \x01(\v2\x1b.pamprompt.worker.v1.MirrorH\x00R\x06mirror\x128\n" +
 	"\aresolve\x18\a \x01(\v2\x1c.pamprompt.worker.v1.ResolveH\x00R\aresolve\x122\n" +
-	"\x05sweep\x18\b \x01(\v2\x1a.pamprompt.worker.v1.SweepH\x00R\x05sweepB\t\n" +
+	"\x05sweep\x18\b \x01(\v2\x1a.pamprompt.worker.v1.SweepH\x00R\x05sweep\x125\n" +
+	"\x06signal\x18\t \x01(\v2\x1b.pamprompt.worker.v1.SignalH\x00R\x06signalB\t\n" +
 	"\amessage\"\x1b\n" +
 	"\aResolve\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\"\x19\n" +
@@ -2270,12 +2410,18 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x12close_timeout_usec\x18\x06 \x01(\x04R\x10closeTimeoutUsec\x12\x1e\n" +
 	"\buser_uid\x18\a \x01(\rH\x00R\auserUid\x88\x01\x01\x126\n" +
 	"\acommand\x18\b \x01(\v2\x1c.pamprompt.worker.v1.CommandR\acommandB\v\n" +
-	"\t_user_uid\"w\n" +
+	"\t_user_uid\"\xba\x01\n" +
 	"\aCommand\x12\x1c\n" +
 	"\targuments\x18\x01 \x03(\tR\targuments\x12\x1c\n" +
 	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12\x14\n" +
 	"\x05stdio\x18\x03 \x01(\bR\x05stdio\x12\x1a\n" +
-	"\bterminal\x18\x04 \x01(\bR\bterminal\"8\n" +
+	"\bterminal\x18\x04 \x01(\bR\bterminal\x12 \n" +
+	"\venvironment\x18\x05 \x03(\tR\venvironment\x12\x1f\n" +
+	"\vlogin_shell\x18\x06 \x01(\bR\n" +
+	"loginShell\"U\n" +
+	"\x06Signal\x123\n" +
+	"\x06target\x18\x01 \x01(\x0e2\x1b.pamprompt.worker.v1.TargetR\x06target\x12\x16\n" +
+	"\x06signal\x18\x02 \x01(\rR\x06signal\"8\n" +
 	"\bNumbered\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\"\x1e\n" +
@@ -2390,7 +2536,13 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x11OUTCOME_CANCELLED\x10\x01\x12\x13\n" +
 	"\x0fOUTCOME_EXPIRED\x10\x02\x12\x1a\n" +
 	"\x16OUTCOME_SESSION_CLOSED\x10\x03\x12\x14\n" +
-	"\x10OUTCOME_ANSWERED\x10\x04B+Z)github.com/pamprompt/pamprompt/api/workerb\x06proto3"
+	"\x10OUTCOME_ANSWERED\x10\x04*U\n" +
+	"\x06Target\x12\x16\n" +
+	"\x12TARGET_UNSPECIFIED\x10\x00\x12\x11\n" +
+	"\rTARGET_LEADER\x10\x01\x12\x10\n" +
+	"\fTARGET_GROUP\x10\x02\x12\x0e\n" +
+	"\n" +
+	"TARGET_ALL\x10\x03B+Z)github.com/pamprompt/pamprompt/api/workerb\x06proto3"
 
 var (
 	file_api_worker_worker_proto_rawDescOnce sync.Once
@@ -2404,85 +2556,89 @@ func file_api_worker_worker_proto_rawDescGZIP() []byte {
 	return file_api_worker_worker_proto_rawDescData
 }
 
-var file_api_worker_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_api_worker_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_api_worker_worker_proto_goTypes = []any{
 	(Phase)(0),        // 0: pamprompt.worker.v1.Phase
 	(Style)(0),        // 1: pamprompt.worker.v1.Style
 	(Outcome)(0),      // 2: pamprompt.worker.v1.Outcome
-	(*Owner)(nil),     // 3: pamprompt.worker.v1.Owner
-	(*Options)(nil),   // 4: pamprompt.worker.v1.Options
-	(*ToWorker)(nil),  // 5: pamprompt.worker.v1.ToWorker
-	(*Resolve)(nil),   // 6: pamprompt.worker.v1.Resolve
-	(*Sweep)(nil),     // 7: pamprompt.worker.v1.Sweep
-	(*Start)(nil),     // 8: pamprompt.worker.v1.Start
-	(*Command)(nil),   // 9: pamprompt.worker.v1.Command
-	(*Numbered)(nil),  // 10: pamprompt.worker.v1.Numbered
-	(*Answer)(nil),    // 11: pamprompt.worker.v1.Answer
-	(*Cancel)(nil),    // 12: pamprompt.worker.v1.Cancel
-	(*Mirror)(nil),    // 13: pamprompt.worker.v1.Mirror
-	(*Close)(nil),     // 14: pamprompt.worker.v1.Close
-	(*ToBroker)(nil),  // 15: pamprompt.worker.v1.ToBroker
-	(*Name)(nil),      // 16: pamprompt.worker.v1.Name
-	(*Hello)(nil),     // 17: pamprompt.worker.v1.Hello
-	(*Session)(nil),   // 18: pamprompt.worker.v1.Session
-	(*Entering)(nil),  // 19: pamprompt.worker.v1.Entering
-	(*Resolved)(nil),  // 20: pamprompt.worker.v1.Resolved
-	(*Message)(nil),   // 21: pamprompt.worker.v1.Message
-	(*Prompt)(nil),    // 22: pamprompt.worker.v1.Prompt
-	(*Taken)(nil),     // 23: pamprompt.worker.v1.Taken
-	(*Withdrawn)(nil), // 24: pamprompt.worker.v1.Withdrawn
-	(*Opened)(nil),    // 25: pamprompt.worker.v1.Opened
-	(*Exited)(nil),    // 26: pamprompt.worker.v1.Exited
-	(*Closed)(nil),    // 27: pamprompt.worker.v1.Closed
-	(*Failed)(nil),    // 28: pamprompt.worker.v1.Failed
+	(Target)(0),       // 3: pamprompt.worker.v1.Target
+	(*Owner)(nil),     // 4: pamprompt.worker.v1.Owner
+	(*Options)(nil),   // 5: pamprompt.worker.v1.Options
+	(*ToWorker)(nil),  // 6: pamprompt.worker.v1.ToWorker
+	(*Resolve)(nil),   // 7: pamprompt.worker.v1.Resolve
+	(*Sweep)(nil),     // 8: pamprompt.worker.v1.Sweep
+	(*Start)(nil),     // 9: pamprompt.worker.v1.Start
+	(*Command)(nil),   // 10: pamprompt.worker.v1.Command
+	(*Signal)(nil),    // 11: pamprompt.worker.v1.Signal
+	(*Numbered)(nil),  // 12: pamprompt.worker.v1.Numbered
+	(*Answer)(nil),    // 13: pamprompt.worker.v1.Answer
+	(*Cancel)(nil),    // 14: pamprompt.worker.v1.Cancel
+	(*Mirror)(nil),    // 15: pamprompt.worker.v1.Mirror
+	(*Close)(nil),     // 16: pamprompt.worker.v1.Close
+	(*ToBroker)(nil),  // 17: pamprompt.worker.v1.ToBroker
+	(*Name)(nil),      // 18: pamprompt.worker.v1.Name
+	(*Hello)(nil),     // 19: pamprompt.worker.v1.Hello
+	(*Session)(nil),   // 20: pamprompt.worker.v1.Session
+	(*Entering)(nil),  // 21: pamprompt.worker.v1.Entering
+	(*Resolved)(nil),  // 22: pamprompt.worker.v1.Resolved
+	(*Message)(nil),   // 23: pamprompt.worker.v1.Message
+	(*Prompt)(nil),    // 24: pamprompt.worker.v1.Prompt
+	(*Taken)(nil),     // 25: pamprompt.worker.v1.Taken
+	(*Withdrawn)(nil), // 26: pamprompt.worker.v1.Withdrawn
+	(*Opened)(nil),    // 27: pamprompt.worker.v1.Opened
+	(*Exited)(nil),    // 28: pamprompt.worker.v1.Exited
+	(*Closed)(nil),    // 29: pamprompt.worker.v1.Closed
+	(*Failed)(nil),    // 30: pamprompt.worker.v1.Failed
 }
 var file_api_worker_worker_proto_depIdxs = []int32{
 	0,  // 0: pamprompt.worker.v1.Options.phases:type_name -> pamprompt.worker.v1.Phase
-	8,  // 1: pamprompt.worker.v1.ToWorker.start:type_name -> pamprompt.worker.v1.Start
-	10, // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
-	11, // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
-	12, // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
-	14, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
-	13, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
-	6,  // 7: pamprompt.worker.v1.ToWorker.resolve:type_name -> pamprompt.worker.v1.Resolve
-	7,  // 8: pamprompt.worker.v1.ToWorker.sweep:type_name -> pamprompt.worker.v1.Sweep
-	4,  // 9: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
-	3,  // 10: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
-	9,  // 11: pamprompt.worker.v1.Start.command:type_name -> pamprompt.worker.v1.Command
-	17, // 12: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
-	19, // 13: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
-	20, // 14: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
-	22, // 15: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
-	23, // 16: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
-	24, // 17: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
-	21, // 18: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
-	25, // 19: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
-	27, // 20: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
-	28, // 21: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
-	16, // 22: pamprompt.worker.v1.ToBroker.name:type_name -> pamprompt.worker.v1.Name
-	26, // 23: pamprompt.worker.v1.ToBroker.exited:type_name -> pamprompt.worker.v1.Exited
-	18, // 24: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
-	8,  // 25: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
-	0,  // 26: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
-	20, // 27: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
-	22, // 28: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
-	25, // 29: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
-	27, // 30: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
-	28, // 31: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
-	26, // 32: pamprompt.worker.v1.Session.exited:type_name -> pamprompt.worker.v1.Exited
-	0,  // 33: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
-	1,  // 34: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
-	1,  // 35: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
-	21, // 36: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
-	0,  // 37: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
-	2,  // 38: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
-	0,  // 39: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
-	40, // [40:40] is the sub-list for method output_type
-	40, // [40:40] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	9,  // 1: pamprompt.worker.v1.ToWorker.start:type_name -> pamprompt.worker.v1.Start
+	12, // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
+	13, // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
+	14, // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
+	16, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
+	15, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
+	7,  // 7: pamprompt.worker.v1.ToWorker.resolve:type_name -> pamprompt.worker.v1.Resolve
+	8,  // 8: pamprompt.worker.v1.ToWorker.sweep:type_name -> pamprompt.worker.v1.Sweep
+	11, // 9: pamprompt.worker.v1.ToWorker.signal:type_name -> pamprompt.worker.v1.Signal
+	5,  // 10: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
+	4,  // 11: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
+	10, // 12: pamprompt.worker.v1.Start.command:type_name -> pamprompt.worker.v1.Command
+	3,  // 13: pamprompt.worker.v1.Signal.target:type_name -> pamprompt.worker.v1.Target
+	19, // 14: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
+	21, // 15: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
+	22, // 16: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
+	24, // 17: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
+	25, // 18: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
+	26, // 19: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
+	23, // 20: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
+	27, // 21: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
+	29, // 22: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
+	30, // 23: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
+	18, // 24: pamprompt.worker.v1.ToBroker.name:type_name -> pamprompt.worker.v1.Name
+	28, // 25: pamprompt.worker.v1.ToBroker.exited:type_name -> pamprompt.worker.v1.Exited
+	20, // 26: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
+	9,  // 27: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
+	0,  // 28: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
+	22, // 29: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
+	24, // 30: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
+	27, // 31: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
+	29, // 32: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
+	30, // 33: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
+	28, // 34: pamprompt.worker.v1.Session.exited:type_name -> pamprompt.worker.v1.Exited
+	0,  // 35: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
+	1,  // 36: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
+	1,  // 37: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
+	23, // 38: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
+	0,  // 39: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
+	2,  // 40: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
+	0,  // 41: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
+	42, // [42:42] is the sub-list for method output_type
+	42, // [42:42] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_api_worker_worker_proto_init() }
@@ -2499,9 +2655,10 @@ func file_api_worker_worker_proto_init() {
 		(*ToWorker_Mirror)(nil),
 		(*ToWorker_Resolve)(nil),
 		(*ToWorker_Sweep)(nil),
+		(*ToWorker_Signal)(nil),
 	}
 	file_api_worker_worker_proto_msgTypes[5].OneofWrappers = []any{}
-	file_api_worker_worker_proto_msgTypes[12].OneofWrappers = []any{
+	file_api_worker_worker_proto_msgTypes[13].OneofWrappers = []any{
 		(*ToBroker_Hello)(nil),
 		(*ToBroker_Entering)(nil),
 		(*ToBroker_Resolved)(nil),
@@ -2520,8 +2677,8 @@ func file_api_worker_worker_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_worker_worker_proto_rawDesc), len(file_api_worker_worker_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   26,
+			NumEnums:      4,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

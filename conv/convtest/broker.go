@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -176,6 +177,12 @@ func (p *Peer) Cancel(index uint32) {
 func (p *Peer) Mirror(index uint32, shown bool) {
 	p.t.Helper()
 	p.Send(&worker.ToWorker{Message: &worker.ToWorker_Mirror{Mirror: &worker.Mirror{Index: index, Shown: shown}}})
+}
+
+// Signal has a signal sent to processes of the session.
+func (p *Peer) Signal(target worker.Target, signal syscall.Signal) {
+	p.t.Helper()
+	p.Send(&worker.ToWorker{Message: &worker.ToWorker_Signal{Signal: &worker.Signal{Target: target, Signal: uint32(signal)}}})
 }
 
 // Close ends the session.

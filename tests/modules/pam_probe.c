@@ -25,6 +25,7 @@
  *	export=NAME        put the last answer into the PAM environment; a binary one,
  *	                   which ends where its length says, in hexadecimal
  *	putenv=NAME=VALUE  put that into the PAM environment
+ *	tty=NAME           put PAM_TTY into the PAM environment
  *	setuser=NAME       change PAM_USER
  *	result=PAM_XXX     return that
  *	crash=SEGV|ABRT|KILL
@@ -380,6 +381,16 @@ static void hang(void)
 		pause();
 }
 
+static int export_tty(struct probe *p, const char *name)
+{
+	const void *tty = NULL;
+	char entry[256];
+
+	pam_get_item(p->pamh, PAM_TTY, &tty);
+	snprintf(entry, sizeof entry, "%s=%s", name, tty ? (const char *)tty : "none");
+	return pam_putenv(p->pamh, entry);
+}
+
 /* Runs one action; *done says that the phase returns what it returned. */
 static int act(struct probe *p, const char *action, int *done)
 {
@@ -401,6 +412,8 @@ static int act(struct probe *p, const char *action, int *done)
 		return export(p, value);
 	if (IS("putenv"))
 		return pam_putenv(p->pamh, value);
+	if (IS("tty"))
+		return export_tty(p, value);
 	if (IS("setuser"))
 		return pam_set_item(p->pamh, PAM_USER, value);
 	if (IS("result"))
