@@ -73,6 +73,22 @@ const (
 	OptionStdio               = "stdio"                // ah: its standard input, output and error
 	OptionWorkingDirectory    = "working-directory"    // s: where it runs; ~ is the user's home
 	OptionControllingTerminal = "controlling-terminal" // b: its standard input becomes its terminal
+	OptionLoginShell          = "login-shell"          // b: the user's shell is what runs
+	OptionCommandEnvironment  = "command-environment"  // as: NAME=value, for what runs alone
+	OptionAuthenticate        = "authenticate"         // s: whether the user must authenticate for it
+)
+
+// Values of OptionAuthenticate.
+const (
+	AuthenticateAlways          = "always"           // the default
+	AuthenticateUnlessPermitted = "unless-permitted" // not for root, nor for whom polkit let run the command
+)
+
+// Targets of Session.Kill.
+const (
+	KillLeader = "leader" // the process of the command
+	KillGroup  = "group"  // its process group, as keys of a terminal do
+	KillAll    = "all"    // every process of the session
 )
 
 // Limits of the contract. Sizes are in bytes.
@@ -83,5 +99,5 @@ const (
 	MaxEnvironment = 64 << 10 // all entries of an environment together
 	MaxAttempts    = 16
 	MaxArguments   = 1024     // of a command, in number
-	MaxCommand     = 64 << 10 // all arguments of a command together, each with the byte that ends it
+	MaxCommand     = 64 << 10 // arguments and environment of a command together, each with the byte that ends it
 )

@@ -32,8 +32,11 @@ type Options struct {
 
 	Command             []string   // what to run in the session, with its arguments
 	Stdio               []*os.File // its standard input, output and error, which stay the caller's, and wait from then on (File.Fd); none is /dev/null
-	WorkingDirectory    string     // where it runs: absolute, or ~ for the user's home
+	WorkingDirectory    string     // where it runs: absolute, or ~ or ~/x for the user's home or below it
 	ControllingTerminal bool       // Stdio[0] becomes its controlling terminal
+	LoginShell          bool       // run the user's shell as a login shell, instead of Command
+	CommandEnvironment  []string   // NAME=value, over the PAM environment, for what runs alone
+	Authenticate        string     // AuthenticateAlways or AuthenticateUnlessPermitted, instead of Phases
 }
 
 // variants are the options as OpenSession takes them.
@@ -45,7 +48,7 @@ func (o Options) variants() (map[string]dbus.Variant, error) {
 	for name, value := range map[string]string{
 		OptionTTY: o.TTY, OptionRhost: o.Rhost, OptionRuser: o.Ruser, OptionXDisplay: o.XDisplay,
 		OptionReason: o.Reason, OptionLocale: o.Locale, OptionAskPassword: o.AskPassword,
-		OptionWorkingDirectory: o.WorkingDirectory,
+		OptionWorkingDirectory: o.WorkingDirectory, OptionAuthenticate: o.Authenticate,
 	} {
 		if value != "" {
 			set[name] = dbus.MakeVariant(value)
@@ -54,7 +57,10 @@ func (o Options) variants() (map[string]dbus.Variant, error) {
 			return nil, err
 		}
 	}
-	for name, list := range map[string][]string{OptionEnvironment: o.Environment, OptionPhases: o.Phases, OptionCommand: o.Command} {
+	for name, list := range map[string][]string{
+		OptionEnvironment: o.Environment, OptionPhases: o.Phases,
+		OptionCommand: o.Command, OptionCommandEnvironment: o.CommandEnvironment,
+	} {
 		if len(list) > 0 {
 			set[name] = dbus.MakeVariant(list)
 		}
@@ -64,6 +70,7 @@ func (o Options) variants() (map[string]dbus.Variant, error) {
 	}
 	for name, value := range map[string]bool{
 		OptionLinger: o.Linger, OptionAgent: o.Agent, OptionSilent: o.Silent, OptionControllingTerminal: o.ControllingTerminal,
+		OptionLoginShell: o.LoginShell,
 	} {
 		if value {
 			set[name] = dbus.MakeVariant(true)

@@ -40,6 +40,7 @@ type Prompt struct {
 	Phase     string          `json:"phase,omitempty"`
 	Index     uint32          `json:"index"` // how many questions came before
 	Choices   []string        `json:"choices,omitempty"`
+	Command   []string        `json:"command,omitempty"`    // what is to run in the session
 	Source    string          `json:"source,omitempty"`     // SourcePAM or SourceAskPassword
 	RequestID string          `json:"request-id,omitempty"` // SourceAskPassword: what it is about, such as "cryptsetup:/dev/sda3"
 	Binary    []byte          `json:"binary,omitempty"`     // StyleBinary: the module's packet
@@ -53,7 +54,8 @@ func newPrompt(id uint64, path dbus.ObjectPath, style, message string, d map[str
 		OwnerUnit: value[string](d, "owner-unit"), OwnerComm: value[string](d, "owner-comm"),
 		Attempt: value[uint32](d, "attempt"), Expires: value[uint64](d, "expires"), Reason: value[string](d, "reason"),
 		Phase: value[string](d, "phase"), Index: value[uint32](d, "index"), Choices: value[[]string](d, "choices"),
-		Source: value[string](d, "source"), RequestID: value[string](d, "request-id"),
+		Command: value[[]string](d, "command"),
+		Source:  value[string](d, "source"), RequestID: value[string](d, "request-id"),
 	}
 	p.Messages = value[[]Text](d, "messages")
 	p.Binary, _ = base64.StdEncoding.DecodeString(value[string](d, "binary"))

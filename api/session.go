@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -118,6 +119,19 @@ func (p Properties) reached(state string) (bool, error) {
 	}
 }
 
+// exited says whether a wait for the end of the command is over, and with what.
+func (p Properties) exited() (bool, error) {
+	switch {
+	case p.State == StateFailed:
+		return true, p.Err()
+	case p.ExitStatus >= 0 && !p.OpenedAt.IsZero():
+		return true, nil
+	case p.State == StateClosed:
+		return true, &Error{Code: Cancelled, Text: fmt.Sprintf("session %d was closed, and how its command ended is not known", p.ID)}
+	}
+	return false, nil
+}
+
 // settle is how long after a start of the broker a session that it does not
 // know may still be reported by its worker, which dials again every second.
 const settle = 5 * time.Second
@@ -130,6 +144,21 @@ func (s *Session) Wait(ctx context.Context, state string) error {
 	if state != StateOpen && state != StateClosing && state != StateClosed {
 		return &Error{Code: InvalidArgument, Text: fmt.Sprintf("cannot wait for state %q: open, closing or closed", state)}
 	}
+	_, err := s.until(ctx, func(p Properties) (bool, error) { return p.reached(state) })
+	return err
+}
+
+// WaitExit waits until the command of the session has ended, and returns the
+// properties as they are then, with ExitStatus and ExitSignal. Other processes of
+// the session may run on, and PAM is not closed yet. It fails with the *Error that
+// the session failed with, and with Cancelled when nobody knows how the command
+// ended. Like Wait it goes on while the broker is started again.
+func (s *Session) WaitExit(ctx context.Context) (Properties, error) {
+	return s.until(ctx, Properties.exited)
+}
+
+// until looks at the session at every change, until over says so.
+func (s *Session) until(ctx context.Context, over func(Properties) (bool, error)) (Properties, error) {
 	w, done := s.client.wait(s.path)
 	defer done()
 	for {
@@ -141,21 +170,21 @@ func (s *Session) Wait(ctx context.Context, state string) error {
 			}
 		}
 		if err == nil {
-			if over, result := p.reached(state); over {
-				return result
+			if over, result := over(p); over {
+				return p, result
 			}
 		}
 		patience, err := s.client.patience(err)
 		if err != nil {
-			return err
+			return Properties{}, err
 		}
 		select {
 		case <-w.hint:
 		case <-patience:
 		case <-ctx.Done():
-			return ctx.Err()
+			return Properties{}, ctx.Err()
 		case <-s.client.ended:
-			return fmt.Errorf("%w: it was closed", ErrNoBus)
+			return Properties{}, fmt.Errorf("%w: it was closed", ErrNoBus)
 		}
 	}
 }
@@ -177,6 +206,13 @@ func (c *Client) patience(err error) (<-chan time.Time, error) {
 		}
 	}
 	return nil, err
+}
+
+// Kill sends a signal to processes of the session, whose target is KillLeader,
+// KillGroup or KillAll. Those of a command that has ended get none, which is no
+// error. It returns when the broker has passed it on.
+func (s *Session) Kill(ctx context.Context, target string, signal syscall.Signal) error {
+	return s.fault("Kill", s.call(ctx, SessionInterface+".Kill", target, int32(signal)).Err)
 }
 
 // Close ends the session, whatever its state, and returns when the broker has

@@ -186,7 +186,7 @@ func (c *Client) note(path dbus.ObjectPath, change SessionChanged) {
 func (c *Client) noted(w *waiter) (p Properties, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p = Properties{ID: w.last.ID, State: w.last.State, PAMResult: w.last.PAMResult}
+	p = Properties{ID: w.last.ID, State: w.last.State, PAMResult: w.last.PAMResult, ExitStatus: -1}
 	if w.open {
 		p.OpenedAt = time.Now() // any time will do
 	}

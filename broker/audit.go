@@ -15,7 +15,7 @@ import (
 )
 
 // The events that are audited. Each is one entry of the journal, with the
-// attributes event, session, prompt, service, user, caller-uid, caller-pid,
+// attributes event, session, prompt, service, user, command, caller-uid, caller-pid,
 // caller, channel and why, of which those are left out that it has none of. What
 // PAM itself writes to the kernel's audit log is apart from this.
 const (

@@ -106,24 +106,26 @@ func polkitDetails(o policy.Object) map[string]string {
 	return map[string]string{"service": o.Service, "user": o.User}
 }
 
-// permitOpen decides whether a caller may open a session. A uid means that the
-// rules took the user for the caller's own account, and that the session must
-// not be one of somebody else's.
-func (b *Broker) permitOpen(ctx context.Context, call *bus.Call, service, user string) (uid *uint32, err error) {
+// permitOpen decides whether a caller may open a session, or run something in one.
+// A uid means that the rules took the user for the caller's own account, and that
+// the session must not be one of somebody else's. by says that it was polkit who
+// allowed it.
+func (b *Broker) permitOpen(ctx context.Context, call *bus.Call, what policy.Action, service, user string) (uid *uint32, byPolkit bool, err error) {
 	who, err := b.caller(ctx, call.Caller)
 	object := policy.Object{Service: service, User: user}
 	if err == nil {
-		d := b.rules.Load().Decide(who, policy.Open, object)
+		d := b.rules.Load().Decide(who, what, object)
 		err = b.follow(ctx, call, d, object)
+		byPolkit = d.Verdict == policy.Polkit
 	}
 	if err != nil {
-		b.refused(call.Caller, policy.Open.String(), object, err)
-		return nil, errRefused
+		b.refused(call.Caller, what.String(), object, err)
+		return nil, false, errRefused
 	}
 	if who.Name == user {
 		uid = &who.UID
 	}
-	return uid, nil
+	return uid, byPolkit, nil
 }
 
 // follow is nil if a decision is a yes, by itself or by polkit's.

@@ -3,7 +3,9 @@
 package broker
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/godbus/dbus/v5"
@@ -17,13 +19,10 @@ import (
 const stdioCount = 3
 
 // runs reports whether a process is to run in the session.
-func (o *opening) runs() bool { return len(o.command.GetArguments()) > 0 }
+func (o *opening) runs() bool { return len(o.command.GetArguments()) > 0 || o.command.GetLoginShell() }
 
 func setCommand(o *opening, arguments []string) error {
-	size := 0
-	for _, argument := range arguments {
-		size += len(argument) + 1
-	}
+	size := length(arguments)
 	switch {
 	case len(arguments) == 0 || arguments[0] == "":
 		return fmt.Errorf("names no program")
@@ -38,6 +37,15 @@ func setCommand(o *opening, arguments []string) error {
 	return nil
 }
 
+// length is that of strings with the byte that ends each.
+func length(list []string) int {
+	size := 0
+	for _, s := range list {
+		size += len(s) + 1
+	}
+	return size
+}
+
 func setStdio(o *opening, indexes []dbus.UnixFDIndex) error {
 	if len(indexes) != stdioCount {
 		return fmt.Errorf("has %d descriptors, not %d: standard input, output and error", len(indexes), stdioCount)
@@ -50,19 +58,46 @@ func setWorkingDirectory(o *opening, path string) error {
 	switch {
 	case len(path) > api.MaxText:
 		return fmt.Errorf("is %d bytes long, at most %d are allowed", len(path), api.MaxText)
-	case path != "~" && !strings.HasPrefix(path, "/"):
-		return fmt.Errorf("is %s, which is neither absolute nor ~", quote(path))
+	case path != "~" && !strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "~/"):
+		return fmt.Errorf("is %s, which is neither absolute nor begins with ~/, the user's home", quote(path))
 	}
 	o.command.Directory = path
 	return nil
 }
 
-// checkCommand is for options that mean nothing without another one.
+func setCommandEnvironment(o *opening, entries []string) error {
+	if err := checkEnvironment(entries); err != nil {
+		return err
+	}
+	o.command.Environment = entries
+	return nil
+}
+
+func setAuthenticate(o *opening, s string) error {
+	if s != api.AuthenticateAlways && s != api.AuthenticateUnlessPermitted {
+		return fmt.Errorf("is %s, which is none of %s, %s", quote(s), api.AuthenticateAlways, api.AuthenticateUnlessPermitted)
+	}
+	o.unlessPermitted = s == api.AuthenticateUnlessPermitted
+	return nil
+}
+
+// checkCommand is for options that mean nothing without another one, or beside it.
 func (o *opening) checkCommand(given map[string]dbus.Variant) error {
-	for _, name := range []string{api.OptionStdio, api.OptionWorkingDirectory, api.OptionControllingTerminal} {
+	for _, name := range []string{api.OptionStdio, api.OptionWorkingDirectory, api.OptionControllingTerminal,
+		api.OptionCommandEnvironment, api.OptionAuthenticate} {
 		if _, is := given[name]; is && !o.runs() {
-			return invalid("option %s is of a command, and there is no option %s", name, api.OptionCommand)
+			return invalid("option %s is of a command, and there is neither option %s nor %s", name, api.OptionCommand, api.OptionLoginShell)
 		}
+	}
+	if len(o.command.GetArguments()) > 0 && o.command.GetLoginShell() {
+		return invalid("option %s and option %s are two commands: give one of them", api.OptionCommand, api.OptionLoginShell)
+	}
+	if _, is := given[api.OptionPhases]; is && o.unlessPermitted {
+		return invalid("option %s says which phases there are, so does option %s: give one of them", api.OptionAuthenticate, api.OptionPhases)
+	}
+	if size := length(o.command.GetArguments()) + length(o.command.GetEnvironment()); size > api.MaxCommand {
+		return invalid("option %s and option %s are %d bytes long together, at most %d are allowed",
+			api.OptionCommand, api.OptionCommandEnvironment, size, api.MaxCommand)
 	}
 	if o.command.GetTerminal() && !o.command.GetStdio() {
 		return invalid("option %s needs option %s, whose first descriptor is the terminal", api.OptionControllingTerminal, api.OptionStdio)
@@ -81,6 +116,73 @@ func (o *opening) descriptors(call *bus.Call) ([]int, error) {
 		fds = append(fds, fd)
 	}
 	return fds, nil
+}
+
+// shownCommand is the beginning of a command, for whoever answers: that is what the
+// answer lets run. It is in every Prompt signal, and so not too long.
+func shownCommand(arguments []string) []string {
+	const most = 1024
+	size := 0
+	for i, argument := range arguments {
+		if size += len(argument) + 1; size > most {
+			return append(slices.Clone(arguments[:i]), "...")
+		}
+	}
+	return arguments
+}
+
+// program is what a session runs, for the log: arguments may hold what is secret.
+func (s *session) program() string {
+	switch command := s.start.GetCommand(); {
+	case command == nil:
+		return ""
+	case command.GetLoginShell():
+		return "login shell"
+	default:
+		return command.GetArguments()[0]
+	}
+}
+
+// permitted leaves the authentication of the user out where it was asked for: the
+// caller is root, or polkit has let it run commands as the user, as it does for
+// run0 and pkexec.
+func (o *opening) permitted() {
+	if o.unlessPermitted {
+		o.Phases = []worker.Phase{worker.Phase_PHASE_ACCOUNT, worker.Phase_PHASE_CREDENTIALS, worker.Phase_PHASE_SESSION}
+	}
+}
+
+// targets are the words of Kill.
+var targets = map[string]worker.Target{
+	api.KillLeader: worker.Target_TARGET_LEADER,
+	api.KillGroup:  worker.Target_TARGET_GROUP,
+	api.KillAll:    worker.Target_TARGET_ALL,
+}
+
+// killSession passes a signal on to the worker, which knows the processes.
+func killSession(b *Broker, _ context.Context, t target) ([]any, error) {
+	word, signal := t.call.Args[0].(string), t.call.Args[1].(int32)
+	whom, known := targets[word]
+	switch {
+	case !known:
+		return nil, invalid("%s is no target of a signal: it is one of %s", quote(word), strings.Join(sortedKeys(targets), ", "))
+	case signal < 1 || signal > worker.MaxSignal:
+		return nil, invalid("%d is no signal: it is a number from 1 to %d, see signal(7)", signal, worker.MaxSignal)
+	}
+	return nil, b.look(func() error {
+		s, err := b.find(t.session)
+		switch {
+		case err != nil:
+			return err
+		case t.call.Caller.Left():
+			return errCallerLeft
+		case !s.runs():
+			return invalid("session %d has no command: Close ends it", s.id)
+		case s.pid != 0 && !s.over():
+			s.send(&worker.ToWorker{Message: &worker.ToWorker_Signal{Signal: &worker.Signal{Target: whom, Signal: uint32(signal)}}})
+		}
+		return nil
+	})
 }
 
 // runs reports whether the session is one with a command.

@@ -68,13 +68,21 @@ func (b *Broker) mayOpen(ctx context.Context, t target) (start *worker.Start, st
 		return nil, nil, err
 	}
 	var uid *uint32
+	vouched := admin
 	if !admin {
 		if err := b.admit(t.call.Caller); err != nil {
 			return nil, nil, err
 		}
-		if uid, err = b.permitOpen(ctx, t.call, service, user); err != nil {
-			return nil, nil, unless(err, "open sessions of this service")
+		what, refusal := policy.Open, "open sessions of this service"
+		if options.runs() {
+			what, refusal = policy.Run, "run commands as this user with this service"
 		}
+		if uid, vouched, err = b.permitOpen(ctx, t.call, what, service, user); err != nil {
+			return nil, nil, unless(err, refusal)
+		}
+	}
+	if vouched {
+		options.permitted()
 	}
 	start = &worker.Start{
 		Service: service, User: user, UserUid: uid, Options: options.Options, Owner: b.describe(t.call.Caller),

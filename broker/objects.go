@@ -157,7 +157,7 @@ func (b *Broker) dispatch(ctx context.Context, call *bus.Call) ([]any, error) {
 // its object: to see it, if nothing else.
 func needed(member string) policy.Action {
 	switch member {
-	case "Close":
+	case "Close", "Kill":
 		return policy.Manage
 	case "NextPrompt":
 		return policy.Answer

@@ -75,6 +75,9 @@ type opening struct {
 	*worker.Options
 	command worker.Command
 	stdio   []dbus.UnixFDIndex // in the message
+	// unlessPermitted says that the user need not authenticate where somebody else
+	// answers for the caller.
+	unlessPermitted bool
 }
 
 // parseOptions turns the options of OpenSession into those of a worker. Every
@@ -129,6 +132,9 @@ var openOptions = map[string]setter{
 	api.OptionStdio:               typed("an array of descriptors", setStdio),
 	api.OptionWorkingDirectory:    typed("a string", setWorkingDirectory),
 	api.OptionControllingTerminal: flag(func(o *opening, b bool) { o.command.Terminal = b }),
+	api.OptionLoginShell:          flag(func(o *opening, b bool) { o.command.LoginShell = b }),
+	api.OptionCommandEnvironment:  typed("an array of strings", setCommandEnvironment),
+	api.OptionAuthenticate:        typed("a string", setAuthenticate),
 }
 
 // typed makes a setter of a function that takes a value of one type.
@@ -183,18 +189,23 @@ func setAskPassword(o *opening, s string) error {
 }
 
 func setEnvironment(o *opening, entries []string) error {
-	size := 0
+	if err := checkEnvironment(entries); err != nil {
+		return err
+	}
+	o.Environment = entries
+	return nil
+}
+
+func checkEnvironment(entries []string) error {
 	for _, entry := range entries {
 		name, _, ok := strings.Cut(entry, "=")
 		if !ok || !variableName.MatchString(name) {
 			return fmt.Errorf("has the entry %s, which is not NAME=value", quote(entry))
 		}
-		size += len(entry) + 1
 	}
-	if size > api.MaxEnvironment {
+	if size := length(entries); size > api.MaxEnvironment {
 		return fmt.Errorf("is %d bytes long, at most %d are allowed", size, api.MaxEnvironment)
 	}
-	o.Environment = entries
 	return nil
 }
 
@@ -232,7 +243,6 @@ func checkOpening(admin bool, o *opening) error {
 	if err := policy.CheckOpening(admin, policy.Opening{
 		Environment: o.GetEnvironment(), Phases: names,
 		TTY: o.GetTty(), Rhost: o.GetRhost(), Ruser: o.GetRuser(), XDisplay: o.GetXdisplay(),
-		Command: o.runs(),
 	}); err != nil {
 		return invalid("%v", err)
 	}

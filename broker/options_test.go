@@ -79,9 +79,9 @@ func TestBadOptionsAreNamed(t *testing.T) {
 		{"a string for a command", "command", "true", api.InvalidArgument, `not of type "s"`},
 		{"two descriptors", "stdio", []dbus.UnixFDIndex{0, 1}, api.InvalidArgument, "has 2 descriptors, not 3"},
 		{"numbers for descriptors", "stdio", []uint32{0, 1, 2}, api.InvalidArgument, `not of type "au"`},
-		{"stdio without a command", "stdio", []dbus.UnixFDIndex{0, 1, 2}, api.InvalidArgument, "option stdio is of a command, and there is no option command"},
-		{"a relative directory", "working-directory", "srv", api.InvalidArgument, `is "srv", which is neither absolute nor ~`},
-		{"somebody else's home", "working-directory", "~root", api.InvalidArgument, "neither absolute nor ~"},
+		{"stdio without a command", "stdio", []dbus.UnixFDIndex{0, 1, 2}, api.InvalidArgument, "option stdio is of a command, and there is neither option command nor login-shell"},
+		{"a relative directory", "working-directory", "srv", api.InvalidArgument, `is "srv", which is neither absolute nor begins with ~/`},
+		{"somebody else's home", "working-directory", "~root", api.InvalidArgument, "neither absolute nor begins with ~/"},
 		{"a directory that is too long", "working-directory", "/" + strings.Repeat("x", 4096), api.InvalidArgument, "4097 bytes"},
 		{"a directory without a command", "working-directory", "/", api.InvalidArgument, "option working-directory is of a command"},
 		{"a terminal without a command", "controlling-terminal", true, api.InvalidArgument, "option controlling-terminal is of a command"},
@@ -121,16 +121,64 @@ func TestOptionsOfACommand(t *testing.T) {
 	}
 }
 
-func TestACommandIsCheckedByPolicy(t *testing.T) {
-	o, err := parseOptions(variants(map[string]any{"command": []string{"true"}}))
-	if err != nil {
-		t.Fatal(err)
+func TestOptionsThatDoNotGoTogether(t *testing.T) {
+	command := []string{"true"}
+	for _, c := range []struct {
+		name  string
+		given map[string]any
+		says  string // empty if it is right
+	}{
+		{"a login shell", map[string]any{"login-shell": true, "working-directory": "~/src"}, ""},
+		{"no login shell", map[string]any{"login-shell": false, "command": command}, ""},
+		{"a login shell and a command", map[string]any{"login-shell": true, "command": command}, "are two commands"},
+		{"no login shell alone", map[string]any{"login-shell": false, "working-directory": "~"}, "neither option command nor login-shell"},
+		{"an environment of nothing", map[string]any{"command-environment": []string{"A=1"}}, "option command-environment is of a command"},
+		{"an environment that is none", map[string]any{"command": command, "command-environment": []string{"A"}}, `command-environment has the entry "A"`},
+		{"arguments and environment that are too long together", map[string]any{
+			"command": []string{"true", strings.Repeat("x", 40000)}, "command-environment": []string{"A=" + strings.Repeat("x", 30000)},
+		}, "are 70009 bytes long together, at most 65536"},
+		{"authentication of no command", map[string]any{"authenticate": "unless-permitted"}, "option authenticate is of a command"},
+		{"authentication by a word that is none", map[string]any{"command": command, "authenticate": "no"}, `is "no", which is none of always, unless-permitted`},
+		{"authentication and phases", map[string]any{"command": command, "authenticate": "unless-permitted", "phases": []string{"session"}}, "give one of them"},
+		{"authentication always and phases", map[string]any{"command": command, "authenticate": "always", "phases": []string{"session"}}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := parseOptions(variants(c.given))
+			if c.says == "" && err != nil || c.says != "" && (!errors.Is(err, api.InvalidArgument) || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("%v, want %q", err, c.says)
+			}
+		})
 	}
-	if err := checkOpening(false, o); !errors.Is(err, api.InvalidArgument) || !strings.Contains(err.Error(), "option command is root's") {
-		t.Errorf("for others than root: %v", err)
+}
+
+func TestAuthenticationIsLeftOutOnlyWhereThatWasAskedFor(t *testing.T) {
+	rest := []worker.Phase{worker.Phase_PHASE_ACCOUNT, worker.Phase_PHASE_CREDENTIALS, worker.Phase_PHASE_SESSION}
+	for word, want := range map[string][]worker.Phase{"always": nil, "unless-permitted": rest} {
+		o, err := parseOptions(variants(map[string]any{"command": []string{"true"}, "authenticate": word}))
+		if err != nil || o.GetPhases() != nil {
+			t.Fatalf("%s: %v, %v", word, o.GetPhases(), err)
+		}
+		if o.permitted(); !slices.Equal(o.GetPhases(), want) {
+			t.Errorf("%s: the phases are %v", word, o.GetPhases())
+		}
 	}
-	if err := checkOpening(true, o); err != nil {
-		t.Errorf("for root: %v", err)
+}
+
+func TestTheCommandThatIsShown(t *testing.T) {
+	long := strings.Repeat("x", 1021)
+	for _, c := range []struct {
+		name            string
+		arguments, want []string
+	}{
+		{"a short one", []string{"ls", "-l"}, []string{"ls", "-l"}},
+		{"none", nil, nil},
+		{"one that just fits", []string{"l", long}, []string{"l", long}},
+		{"one that does not", []string{"ls", long, "x"}, []string{"ls", "..."}},
+		{"one of many arguments", slices.Repeat([]string{""}, 1025), append(slices.Repeat([]string{""}, 1024), "...")},
+	} {
+		if got := shownCommand(c.arguments); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %d arguments", c.name, len(got))
+		}
 	}
 }
 

@@ -112,8 +112,12 @@ func (s *session) entering(e *worker.Entering) error {
 		s.take(nil)
 		s.announce()
 		owner := s.start.GetOwner()
+		more := []slog.Attr{slog.Int("worker", s.worker.PID())}
+		if program := s.program(); program != "" {
+			more = append(more, slog.String("command", program))
+		}
 		s.b.audit(slog.LevelInfo, "session begins", eventOpen, s.about(),
-			origin{channelDBus, owner.GetUid(), owner.GetPid(), owner.GetName()}.attrs(), []slog.Attr{slog.Int("worker", s.worker.PID())})
+			origin{channelDBus, owner.GetUid(), owner.GetPid(), owner.GetName()}.attrs(), more)
 	}
 	return nil
 }

@@ -145,6 +145,9 @@ func (s *session) details(p *worker.Prompt) map[string]dbus.Variant {
 	if p.GetExpiresUsec() != 0 {
 		d["expires"] = p.GetExpiresUsec()
 	}
+	if command := shownCommand(s.start.GetCommand().GetArguments()); len(command) > 0 {
+		d["command"] = command
+	}
 	if len(p.GetChoices()) > 0 {
 		d["choices"] = p.GetChoices()
 	}

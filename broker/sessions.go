@@ -15,6 +15,7 @@ var sessionMembers = map[string]method{
 	"Wait":       waitSession,
 	"NextPrompt": nextPrompt,
 	"Close":      closeSession,
+	"Kill":       killSession,
 }
 
 var states = []string{api.StateOpening, api.StateOpen, api.StateClosing, api.StateClosed, api.StateFailed}

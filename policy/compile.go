@@ -49,9 +49,9 @@ func (t table) whole(r *rule) error {
 	service, named := t.values["service"]
 	_, user := t.values["user"]
 	switch {
-	case r.actions[Open] && r.verdict != Deny && (!named || !strings.ContainsFunc(service.words[0], alphanumeric)):
+	case (r.actions[Open] || r.actions[Run]) && r.verdict != Deny && (!named || !strings.ContainsFunc(service.words[0], alphanumeric)):
 		// A stack with pam_rootok lets anybody in when root runs it.
-		return errors.New("a rule that lets somebody open must name the service, with a letter or digit in its pattern: " +
+		return errors.New("a rule that lets somebody open or run must name the service, with a letter or digit in its pattern: " +
 			"a service that was not made for this would let anybody in")
 	case r.actions[Agent] && (named || user):
 		return errors.New("a rule for agent has no service and no user: they are asked for prompt by prompt, as answer")

@@ -49,6 +49,7 @@ var (
 // The defaults, when no rule matches.
 var (
 	openDefault   = Decision{Why: "no rule matches, and opening is denied until one names the service"}
+	runDefault    = Decision{Why: "no rule matches, and running commands is denied until one names the service"}
 	agentDefault  = Decision{Verdict: Allow, Why: "no rule matches, and everybody may be an agent, for what it may answer"}
 	seeDefault    = Decision{Verdict: Polkit, Polkit: []string{PolkitList}, Why: "no rule matches, so polkit decides"}
 	manageDefault = Decision{Verdict: Polkit, Polkit: []string{PolkitManage}, Why: "no rule matches, so polkit decides"}
@@ -56,6 +57,7 @@ var (
 	answerOwn     = Decision{Verdict: Polkit, Polkit: []string{PolkitAnswerOwn, PolkitAnswerAny},
 		Why: "no rule matches, so polkit decides, and it is about the caller's own account"}
 	openPolkit = []string{PolkitOpen}
+	runPolkit  = []string{PolkitRun}
 )
 
 // Decide says whether c may do a to o. The first of these that applies decides:
@@ -71,7 +73,7 @@ func (r *Rules) Decide(c Caller, a Action, o Object) Decision {
 		return asAdmin
 	case !c.known():
 		return unknownCaller
-	case a < Open || a > Agent:
+	case a < Open || a > last:
 		return unknownAction
 	}
 	if about(a) {
@@ -134,14 +136,19 @@ func defaultOf(c Caller, a Action, o Object) Decision {
 		return manageDefault
 	case Agent:
 		return agentDefault
+	case Run:
+		return runDefault
 	}
 	return unknownAction
 }
 
 // polkitActions are the actions of polkit that stand for an action of ours.
 func polkitActions(c Caller, a Action, o Object) []string {
-	if a == Open {
+	switch a {
+	case Open:
 		return openPolkit
+	case Run:
+		return runPolkit
 	}
 	return defaultOf(c, a, o).Polkit
 }

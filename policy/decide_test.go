@@ -65,6 +65,9 @@ func TestDecideByDefault(t *testing.T) {
 		{"and to close it", bert, Manage, nothing, Polkit, PolkitManage},
 		{"what does not exist belongs to nobody", anna, Manage, Object{OwnerUID: 1000}, Polkit, PolkitManage},
 		{"what does not exist is about nobody", anna, Answer, Object{UserKnown: true, UserUID: 1000}, Polkit, PolkitAnswerAny},
+		{"a user runs nothing", anna, Run, toAnna, Deny, ""},
+		{"the admin runs a command", root, Run, toAnna, Allow, ""},
+		{"uid 0 without the mark runs nothing", Caller{}, Run, toAnna, Deny, ""},
 		{"everybody may be an agent", bert, Agent, nothing, Allow, ""},
 		{"uid 0 without the mark is nobody", Caller{}, Agent, nothing, Deny, ""},
 		{"uid 0 without the mark owns nothing", Caller{}, See, roots, Deny, ""},
@@ -75,7 +78,7 @@ func TestDecideByDefault(t *testing.T) {
 		{"a negative action is refused", anna, -1, annas, Deny, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			other := parse(t, "action = [\"open\", \"see\", \"answer\", \"manage\"]\nservice = \"other\"\nverdict = \"allow\"")
+			other := parse(t, "action = [\"open\", \"run\", \"see\", \"answer\", \"manage\"]\nservice = \"other\"\nverdict = \"allow\"")
 			for name, r := range map[string]*Rules{"nil": nil, "no rules": {}, "other rules": other} {
 				got := r.Decide(c.caller, c.action, c.object)
 				if got.Verdict != c.want || strings.Join(got.Polkit, " ") != c.polkit || got.Why == "" {
@@ -88,6 +91,7 @@ func TestDecideByDefault(t *testing.T) {
 
 func TestDecideByRules(t *testing.T) {
 	open := func(rest string) string { return "action = \"open\"\nservice = \"backup\"\n" + rest }
+	run := func(rest string) string { return "action = \"run\"\nservice = \"backup\"\n" + rest }
 	const allow, deny, polkit = "\nverdict = \"allow\"", "\nverdict = \"deny\"", "\nverdict = \"polkit\""
 	somewhere := Caller{UID: 1000, Groups: []uint32{1000}} // neither name nor unit
 	for _, c := range []struct {
@@ -107,6 +111,11 @@ func TestDecideByRules(t *testing.T) {
 		{"no rule is about what does not exist", []string{denyAll}, bert, Answer, nothing, "polkit default"},
 		{"nor allows it", []string{allowAll}, bert, Manage, nothing, "polkit default"},
 		{"polkit for opening", []string{open(polkit)}, bert, Open, toAnna, "polkit 1 " + PolkitOpen},
+		{"who may open may not run", []string{open(allow)}, bert, Run, toAnna, "deny default"},
+		{"who may run may not open", []string{run(allow)}, bert, Open, toAnna, "deny default"},
+		{"who may run", []string{run(allow)}, bert, Run, toAnna, "allow 1"},
+		{"polkit for running", []string{run(polkit)}, bert, Run, toAnna, "polkit 1 " + PolkitRun},
+		{"both in one rule are each their own", []string{"action = [\"open\", \"run\"]\nservice = \"backup\"" + polkit}, bert, Open, toAnna, "polkit 1 " + PolkitOpen},
 		{"polkit for one's own account", []string{"action = \"answer\"" + polkit}, anna, Answer, forAnna, "polkit 1 " + PolkitAnswerOwn},
 		{"polkit to see", []string{"action = \"see\"" + polkit}, bert, See, annas, "polkit 1 " + PolkitList},
 		{"an agent is denied", []string{"action = \"agent\"\ncaller = \"uid:1001\"" + deny}, bert, Agent, nothing, "deny 1"},
@@ -160,7 +169,7 @@ func TestDecideByRules(t *testing.T) {
 
 func TestClosed(t *testing.T) {
 	r := Closed("the reason")
-	for a := Open; a <= Agent; a++ {
+	for a := Open; a <= last; a++ {
 		if d := r.Decide(bert, a, annas); d.Verdict != Deny || d.Why != "the reason" {
 			t.Errorf("%s is %s (%s)", a, d.Verdict, d.Why)
 		}
@@ -187,7 +196,7 @@ func TestWantsName(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
-	for a := Open; a <= Agent; a++ {
+	for a := Open; a <= last; a++ {
 		if got, ok := ParseAction(a.String()); got != a || !ok {
 			t.Errorf("%d is %q, and that is %d", a, a, got)
 		}
@@ -228,7 +237,7 @@ func anyObject() *rapid.Generator[Object] {
 func anyRules() *rapid.Generator[[]string] {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string {
 		return fmt.Sprintf("action = %q\nservice = %q\nuser = %q\ncaller = %q\nverdict = %q",
-			rapid.SampledFrom([]string{"open", "see", "answer", "manage"}).Draw(t, "action"),
+			rapid.SampledFrom([]string{"open", "see", "answer", "manage", "run"}).Draw(t, "action"),
 			rapid.SampledFrom([]string{"a*", "ab", "?a", "b*"}).Draw(t, "service"),
 			rapid.SampledFrom([]string{"*", "@self", "u1000", "u?"}).Draw(t, "user"),
 			rapid.SampledFrom([]string{"uid:1000", "uid:1001", "group:27", "unit:a.service", "unit:*.service"}).Draw(t, "caller"),
@@ -241,7 +250,7 @@ func TestNotToKnowIsNeverBetterForTheCaller(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		r := parse(t, anyRules().Draw(rt, "rules")...)
 		c, o := anyCaller().Draw(rt, "caller"), anyObject().Draw(rt, "object")
-		a := Action(rapid.IntRange(int(Open), int(Agent)).Draw(rt, "action"))
+		a := Action(rapid.IntRange(int(Open), int(last)).Draw(rt, "action"))
 		full := r.Decide(c, a, o)
 		if rapid.Bool().Draw(rt, "without the unit") {
 			c.Unit = ""

@@ -169,12 +169,3 @@ func TestPhases(t *testing.T) {
 		})
 	}
 }
-
-// A rule that lets somebody open sessions of a service lets them run nothing.
-func TestACommandIsRoots(t *testing.T) {
-	for admin, want := range map[bool]bool{false: false, true: true} {
-		if err := CheckOpening(admin, Opening{Command: true}); (err == nil) != want {
-			t.Errorf("admin %v: %v", admin, err)
-		}
-	}
-}

@@ -8,7 +8,7 @@ import "slices"
 type rule struct {
 	file    string
 	line    int
-	actions [Agent + 1]bool
+	actions [last + 1]bool
 	service glob
 	self    bool // the user is @self
 	user    glob
