@@ -38,7 +38,8 @@ for unit in dist/systemd/*.service dist/systemd/*.socket; do
 	put 0644 "$unitdir" "$made"
 done
 put 0755 "$generatordir" dist/systemd/pamprompt-linger-generator
-put 0644 "$pamdir" "dist/pam.d/$style/pamprompt-linger"
+put 0644 "$pamdir" "dist/pam.d/$style/"*
+put 0644 /etc/pamprompt/policy.d dist/policy.d/*.toml
 put 0644 "$prefix/share/dbus-1/system-services" dist/dbus-1/org.pamprompt.Broker1.service
 put 0644 "$prefix/share/dbus-1/system.d" dbus-1/system.d/org.pamprompt.Broker1.conf
 put 0644 "$prefix/share/dbus-1/interfaces" dbus-1/interfaces/*.xml
