@@ -91,3 +91,12 @@ func (t *transaction) returnTerminal() {
 	t.terminal.close()
 	t.terminal = nil
 }
+
+// tty is what modules take for the terminal: what the opener says, or where the
+// command will be.
+func (t *transaction) tty() string {
+	if tty := t.options.GetTty(); tty != "" || t.terminal == nil {
+		return tty
+	}
+	return t.terminal.name
+}
