@@ -25,7 +25,8 @@
 //	limits.go     how much one uid may have
 //	vetting.go    which agents polkit lets hear what
 //	gate.go       answers that PAM checks one after the other
-//	session.go    a session: its states, its end
+//	session.go    a session: its states, and how it is taken over
+//	closing.go    its end, and how long that may take
 //	packets.go    what a session's worker says
 //	prompt.go     a prompt: a slot that is taken once
 //	mirror.go     its copy for systemd's password agents, and texts on the boot splash
