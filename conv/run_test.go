@@ -257,6 +257,53 @@ func TestTheTerminalIsTheUsersWhileTheCommandHasIt(t *testing.T) {
 	})
 }
 
+// What is not one terminal must not become anybody's, nor give its name: these are
+// files of everybody, and of root.
+func TestWhatIsNotOneTerminalIsNobodys(t *testing.T) {
+	keys, tty := openPTY(t)
+	ptmx, err := os.OpenFile("/dev/pts/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ptmx.Close() })
+	null, err := os.Open("/dev/null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = null.Close() })
+	for _, c := range []struct {
+		name string
+		f    *os.File
+		own  bool
+	}{{"the other end", keys, false}, {"the other end in /dev/pts", ptmx, false}, {"the terminal", tty, true}} {
+		found, err := findTerminal(int(c.f.Fd()))
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		before, passed := owner(t, c.f), found.pass(0, annaUID)
+		if after := owner(t, c.f); passed != c.own || (after == annaUID) != c.own || (found.name != "") != c.own {
+			t.Errorf("%s was uid %d's and is uid %d's, by the name %q", c.name, before, after, found.name)
+		}
+		found.pass(annaUID, 0)
+		found.close()
+	}
+	for path, want := range map[string]bool{"/dev/tty": false, "/dev/console": false, "/dev/tty0": false, "/dev/tty1": true, "/dev/null": false, tty.Name(): true, "/": false} {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Logf("%s: %v", path, err)
+			continue
+		}
+		if got := isTerminal(fd); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+		_ = unix.Close(fd)
+	}
+	if _, err := findTerminal(int(null.Fd())); err == nil {
+		t.Error("/dev/null is a terminal")
+	}
+}
+
 // Whoever reads the other end of a pseudo-terminal sees its end when no program has
 // it any more: the worker is none.
 func TestTheWorkerDoesNotKeepTheTerminalOpen(t *testing.T) {

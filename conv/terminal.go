@@ -15,6 +15,7 @@ import (
 type terminal struct {
 	path int    // descriptor
 	name string // below /dev, "pts/3"; empty where this mount namespace does not have it
+	own  bool   // it is one terminal and no other
 }
 
 // findTerminal looks at a descriptor. One that is no terminal is an error here, and
@@ -27,16 +28,39 @@ func findTerminal(fd int) (*terminal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at the terminal: %w", err)
 	}
-	t := &terminal{path: path}
+	t := &terminal{path: path, own: isTerminal(path)}
 	link := make([]byte, 256)
 	n, err := unix.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd), link)
 	name, below := strings.CutPrefix(string(link[:max(n, 0)]), "/dev/")
 	// The name is what modules decide by: it must be the same file for us, and not
 	// only for an opener with a /dev of its own.
-	if err == nil && below && sameFile(path, "/dev/"+name) {
+	if err == nil && below && t.own && sameFile(path, "/dev/"+name) {
 		t.name = name
 	}
 	return t, nil
+}
+
+// Majors of linux/major.h.
+const (
+	ttyMajor      = 4   // virtual and serial terminals
+	firstPTYMajor = 136 // UNIX98_PTY_SLAVE_MAJOR
+	lastPTYMajor  = firstPTYMajor + 7
+)
+
+// isTerminal is for the files that are each one terminal. /dev/tty is everybody's
+// own, /dev/ptmx the other end of all, and both say yes to TCGETS.
+func isTerminal(fd int) bool {
+	var s unix.Stat_t
+	if unix.Fstat(fd, &s) != nil || s.Mode&unix.S_IFMT != unix.S_IFCHR {
+		return false
+	}
+	switch major := unix.Major(s.Rdev); {
+	case major >= firstPTYMajor && major <= lastPTYMajor:
+		return true
+	case major == ttyMajor:
+		return unix.Minor(s.Rdev) != 0 // tty0 is whichever is in front
+	}
+	return false
 }
 
 func sameFile(fd int, path string) bool {
@@ -49,7 +73,7 @@ func sameFile(fd int, path string) bool {
 // it did.
 func (t *terminal) pass(from, to uint32) bool {
 	var s unix.Stat_t
-	if from == to || unix.Fstat(t.path, &s) != nil || s.Uid != from {
+	if !t.own || from == to || unix.Fstat(t.path, &s) != nil || s.Uid != from {
 		return false
 	}
 	return unix.Fchownat(t.path, "", int(to), -1, unix.AT_EMPTY_PATH) == nil
