@@ -50,14 +50,14 @@ TEST ?= ./...
 RUN ?= .
 
 .PHONY: test
-test: ## run every test, with the race detector
+test: ## run every test, with the race detector; PAMPROMPT_ROOTS keeps the systems that are booted
 	@scripts/setup.sh test
 	@go build -o build/testsummary ./scripts/testsummary
-	@go test -json -race -count=1 -timeout 15m -tags '$(TAGS)' -run '$(RUN)' $(TEST) | build/testsummary
+	@scripts/test.sh '$(RUN)' $(TEST) | build/testsummary
 
 .PHONY: test-system
-test-system: ## boot whole systems with the package installed; PAMPROMPT_ROOTS keeps them
-	@$(MAKE) test TEST=./tests/boot TAGS=boot
+test-system: ## run those alone that boot whole systems with the package installed
+	@$(MAKE) test TEST=./tests/boot
 
 .PHONY: check
 check: ## run everything that reads the code instead of running it

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command testsummary reads the output of `go test -json` from its standard
-// input and says what matters: a line for each package with its time, the
-// output of what failed, by name and with the reason whatever was skipped. The
-// last line is "N passed, N failed, N skipped". It exits with 1 when anything
-// failed, and with CI=true also when anything was skipped.
+// input and says what matters: a line for each package with its time, what
+// tests have as an attribute "saw", the output of what failed, by name and with
+// the reason whatever was skipped. The last line is "N passed, N failed, N
+// skipped". It exits with 1 when anything failed, and with CI=true also when
+// anything was skipped.
 //
 // A test with subtests is counted by its subtests, unless it failed by itself.
 // A package that does not build or ends otherwise than by its tests counts as

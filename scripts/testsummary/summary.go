@@ -21,6 +21,7 @@ type event struct {
 	Output      string
 	Elapsed     float64
 	FailedBuild string
+	Key, Value  string // of an attribute
 }
 
 // test is a test, or with an empty name a package as a whole.
@@ -63,8 +64,19 @@ func (s *summary) line(line []byte, progress io.Writer) {
 		s.build(e.ImportPath).WriteString(e.Output)
 	case "output":
 		s.test(e.Package, e.Test).output.WriteString(e.Output)
+	case "attr":
+		saw(e, progress)
 	case "pass", "fail", "skip":
 		s.over(e, progress)
+	}
+}
+
+// saw prints what a test wants to be read when it passed, too: the attribute
+// "saw" (testing.T.Attr).
+func saw(e event, progress io.Writer) {
+	if e.Key == "saw" {
+		name, _, _ := strings.Cut(e.Test, "/")
+		_, _ = fmt.Fprintf(progress, "     %s saw %s\n", name, e.Value)
 	}
 }
 

@@ -101,3 +101,15 @@ func TestSummary(t *testing.T) {
 		})
 	}
 }
+
+func TestWhatATestSawIsPrinted(t *testing.T) {
+	var progress strings.Builder
+	line := `{"Action":"attr"` + p + `,"Test":"TestA/one","Key":"%s","Value":"a home"}` + "\n"
+	lines := strings.ReplaceAll(line, "%s", "other") + strings.ReplaceAll(line, "%s", "saw")
+	if _, err := read(strings.NewReader(lines), &progress); err != nil {
+		t.Fatal(err)
+	}
+	if want := "     TestA saw a home\n"; progress.String() != want {
+		t.Errorf("printed was %q, want %q", progress.String(), want)
+	}
+}

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build boot
-
 package boot
 
 import (
@@ -12,9 +10,15 @@ import (
 	"testing"
 )
 
-// Deb makes the Debian package of a version and returns its path.
+// debs are the packages that were made, by version. Whoever has a machine may touch it.
+var debs = map[string]string{}
+
+// Deb makes the Debian package of a version, once, and returns its path.
 func Deb(t testing.TB, version string) string {
 	t.Helper()
+	if made := debs[version]; made != "" {
+		return made
+	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
@@ -25,5 +29,6 @@ func Deb(t testing.TB, version string) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %v\n%s", cmd, err, out)
 	}
-	return filepath.Join(root, "build", "pamprompt_"+version+"_"+runtime.GOARCH+".deb")
+	debs[version] = filepath.Join(root, "build", "pamprompt_"+version+"_"+runtime.GOARCH+".deb")
+	return debs[version]
 }

@@ -7,11 +7,12 @@
 // under systemd-nspawn with its own systemd as PID 1. That takes root.
 //
 //	mkroot.sh   makes a root file system
+//	roots.go    has them made, and says what that needs
 //	machine.go  a machine: boots, runs commands, ends
 //	deb.go      the package
 //
-// They are built with the tag boot alone (make test-system), since they take
-// minutes, a mirror of Debian, and a machine on which systemd-nspawn boots.
+// make test runs them last, when nothing else runs, and make test-system runs them alone. They
+// take minutes, a mirror of Debian, and a machine on which systemd-nspawn boots.
 //
 // The tests of a suite share its machine, and run in the order of suite_test.go.
 package boot

@@ -1,22 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 
-//go:build boot
-
 package boot
 
-import "testing"
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+)
 
 // systemd 252, dbus-daemon: none of this works there without us.
-func TestDebian12(t *testing.T) { suite(t, New(t, "bookworm")) }
+func TestDebian12(t *testing.T) { suite(t, "bookworm") }
 
 // systemd 258 or later, dbus-broker.
-func TestALaterSystemd(t *testing.T) { suite(t, New(t, "forky", "dbus-broker")) }
+func TestALaterSystemd(t *testing.T) { suite(t, "forky", "dbus-broker") }
+
+// alone is held while a machine runs: another would take its time. Only the root file
+// systems are made side by side.
+var alone sync.Mutex
 
 // suite is what is shown on every system, in this order.
-func suite(t *testing.T, m *Machine) {
+func suite(t *testing.T, name string, more ...string) {
+	t.Parallel()
+	base := Root(t, name, more...)
+	alone.Lock()
+	t.Cleanup(alone.Unlock)
+	m := New(t, base)
 	first, second := Deb(t, "0.0.1"), Deb(t, "0.0.2")
 	m.Boot(t)
-	t.Log(m.Shell(t, "systemctl --version | head -n 1; systemctl show --property=Id --value dbus.service"))
+	saw(t, "%s", m.Shell(t, "systemctl --version | head -n 1; systemctl show --property=Id --value dbus.service"))
 	m.Copy(t, first, "/root/first.deb")
 	m.Copy(t, second, "/root/second.deb")
 	m.Run(t, "dpkg", "--install", "/root/first.deb")
@@ -44,4 +56,9 @@ func suite(t *testing.T, m *Machine) {
 			return // the next steps stand on this one
 		}
 	}
+}
+
+// saw has a line printed for people to read when the test passes, too.
+func saw(t *testing.T, format string, args ...any) {
+	t.Attr("saw", strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " "))
 }
