@@ -9,6 +9,7 @@
 //	mkroot.sh   makes a root file system
 //	roots.go    has them made, and says what that needs
 //	machine.go  a machine: boots, runs commands, ends
+//	cgroup.go   its cgroups
 //	deb.go      the package
 //
 // make test runs them last, when nothing else runs, and make test-system runs them alone. They

@@ -28,11 +28,12 @@ const (
 
 // Machine is a system that runs, or has run.
 type Machine struct {
-	dir    string // of the layer: root is the whole
-	name   string
-	nspawn *exec.Cmd
-	ended  chan struct{}
-	leader string // number of its PID 1 outside
+	dir     string // of the layer: root is the whole
+	name    string
+	cgroups []string
+	nspawn  *exec.Cmd
+	ended   chan struct{}
+	leader  string // number of its PID 1 outside
 }
 
 // New makes a machine whose root file system is a layer above that of Root. It is
@@ -52,8 +53,12 @@ func New(t testing.TB, base string) *Machine {
 	case err != nil:
 		t.Fatalf("mount a layer above %s: %v", base, err)
 	}
+	m.cgroups = cgroups(t, m.name)
 	t.Cleanup(func() {
 		m.Shutdown(t)
+		if err := removeCgroups(m.cgroups); err != nil {
+			t.Error(err)
+		}
 		if err := syscall.Unmount(m.Path("/"), 0); err != nil {
 			t.Errorf("unmount %s: %v", m.Path("/"), err)
 		}
@@ -80,8 +85,9 @@ func (m *Machine) Start(t testing.TB) {
 	}
 	defer func() { _ = console.Close() }()
 	// Memory is locked and keyrings are made on a real machine, too.
-	m.nspawn = exec.Command("systemd-nspawn", "--quiet", "--directory="+m.Path("/"), "--machine="+m.name, "--register=no",
-		"--keep-unit", "--console=pipe", "--boot", "--system-call-filter=@memlock @keyring", "--capability=CAP_IPC_LOCK")
+	args := append([]string{"-euc", enter, "sh"}, m.cgroups...)
+	m.nspawn = exec.Command("/bin/sh", append(args, "--", "systemd-nspawn", "--quiet", "--directory="+m.Path("/"), "--machine="+m.name, "--register=no",
+		"--keep-unit", "--console=pipe", "--boot", "--system-call-filter=@memlock @keyring", "--capability=CAP_IPC_LOCK")...)
 	m.nspawn.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
 	m.nspawn.Stdout, m.nspawn.Stderr = console, console
 	m.nspawn.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
