@@ -5,12 +5,16 @@ package boot
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 const (
 	request   = "cat /run/systemd/ask-password/ask.*" // fails while nobody asks
 	homeState = `homectl list --no-legend | awk '$1 == "anna" { print $4 }'`
 	manager   = "user@60100.service"
+	linger    = "pamprompt-linger@anna.service"
+	// asAnna has what follows speak to anna's manager.
+	asAnna = "runuser -u anna -- env XDG_RUNTIME_DIR=/run/user/60100 "
 )
 
 // reply answers a request as systemd's agents do, and waits until it is gone.
@@ -21,73 +25,120 @@ func (m *Machine) reply(t *testing.T, answer string) {
 	m.Await(t, "the end of the request", "test", "!", "-e", socket)
 }
 
+// question is what stands in the request that waits.
+func (m *Machine) question(t *testing.T) string {
+	t.Helper()
+	return m.Await(t, "the question", "/bin/sh", "-ec", request+" | sed -n 's/^Message=//p' | grep .")
+}
+
 func (m *Machine) awaitHome(t *testing.T, state string) {
 	t.Helper()
 	m.Await(t, "the home's being "+state, "/bin/sh", "-c", homeState+" | grep -x "+state)
 }
 
-func aHomedUsersManagerStarts(t *testing.T, m *Machine) {
-	m.Run(t, "env", "NEWPASSWORD=correct-horse", "homectl", "create", "anna", "--storage=directory",
-		"--enforce-password-policy=no", "--uid=60100")
-	m.Run(t, "systemctl", "enable", "pamprompt-linger@anna.service")
-	if said := m.Run(t, "systemctl", "show", "--property=After", manager); !strings.Contains(said, "pamprompt-linger@anna.service") {
-		t.Errorf("the user's manager is not ordered behind us: %s", said)
-	}
-	m.Run(t, "systemctl", "start", "--no-block", "pamprompt-linger@anna.service")
-	t.Log(m.Await(t, "the question", "/bin/sh", "-ec", request+" | grep Message="))
-	m.reply(t, "wrong-horse")
-	t.Log(m.Await(t, "the second question", "/bin/sh", "-ec", request+" | grep Message="))
-	m.reply(t, "correct-horse")
-	m.Await(t, "the session", "systemctl", "is-active", "pamprompt-linger@anna.service")
+// awaitServices waits for the home, the user's manager, and a service of the user whose
+// unit and program are both in the home.
+func (m *Machine) awaitServices(t *testing.T) {
+	t.Helper()
+	m.Await(t, "the session", "systemctl", "is-active", linger)
 	m.awaitHome(t, "active")
 	m.Await(t, "the user's manager", "systemctl", "is-active", manager)
-	m.userService(t)
+	m.Await(t, "the user's service", "/bin/sh", "-c", asAnna+"systemctl --user is-active serve.service")
+}
 
-	m.Run(t, "systemctl", "stop", "pamprompt-linger@anna.service")
+// stopLinger ends the session, and sees that the home is locked again.
+func (m *Machine) stopLinger(t *testing.T) time.Duration {
+	t.Helper()
+	began := time.Now()
+	m.Run(t, "systemctl", "stop", linger)
 	m.awaitHome(t, "inactive")
 	if state, _ := m.Try(t, "systemctl", "is-active", manager); state != "inactive" {
 		t.Errorf("after the end of the session the user's manager is %s", state)
 	}
+	return time.Since(began).Round(100 * time.Millisecond)
 }
 
-// userService has the user's manager run a service that writes into the home.
-func (m *Machine) userService(t *testing.T) {
-	t.Helper()
-	m.Shell(t, `runuser -u anna -- env XDG_RUNTIME_DIR=/run/user/60100 sh -euc '
-		mkdir -p /home/anna/.config/systemd/user
-		printf "[Service]\nType=oneshot\nExecStart=/bin/sh -c \"id -un >/home/anna/ran\"\n" >/home/anna/.config/systemd/user/try.service
-		systemctl --user daemon-reload
-		systemctl --user start try.service'`)
-	if said := m.Shell(t, "cat /home/anna/ran; rm /home/anna/ran"); said != "anna" {
-		t.Errorf("the service of the user ran as %q", said)
+// aHomedUser makes anna, with a service that starts with her manager.
+func aHomedUser(t *testing.T, m *Machine) {
+	m.Run(t, "env", "NEWPASSWORD=correct-horse", "homectl", "create", "anna", "--storage=directory",
+		"--enforce-password-policy=no", "--uid=60100")
+	m.Run(t, "env", "PASSWORD=correct-horse", "homectl", "with", "anna", "--", "/bin/sh", "-euc", `
+		cd /home/anna
+		mkdir -p .config/systemd/user/default.target.wants
+		printf '#!/bin/sh\nexec sleep infinity\n' >serve
+		chmod +x serve
+		printf '[Service]\nExecStart=%%h/serve\n' >.config/systemd/user/serve.service
+		ln -s ../serve.service .config/systemd/user/default.target.wants
+		chown -R anna: .config serve`)
+	m.awaitHome(t, "inactive")
+}
+
+// Without us, what the modules ask is refused. Debian's stack takes that for no reason not to
+// start the manager, which finds no home then, and no services.
+func nobodyUnlocksTheHome(t *testing.T, m *Machine) {
+	began := time.Now()
+	said, err := m.Try(t, "systemctl", "start", manager)
+	took := time.Since(began).Round(100 * time.Millisecond)
+	if state := m.Shell(t, homeState); state != "inactive" {
+		t.Fatalf("without us the home is %s", state)
 	}
+	state, _ := m.Try(t, "systemctl", "is-active", manager)
+	service, found := m.Try(t, "/bin/sh", "-c", asAnna+"systemctl --user start serve.service")
+	if found == nil {
+		t.Errorf("without us the user's service runs")
+	}
+	why := m.Shell(t, "journalctl --boot --unit="+manager+" --output=cat | grep --max-count=1 --extended-regexp 'conversation failed|not active'")
+	saw(t, "a: without us: systemctl start %s, after %v: exit code %d %s, the manager is %s, the home inactive, %q; the user's service: %q",
+		manager, took, exitCode(err), said, state, why, service)
 }
 
-// A system that is shut down while it asks asks again at the next boot.
-func theHomeIsUnlockedAtBoot(t *testing.T, m *Machine) {
-	m.Shutdown(t)
-	m.Start(t)
-	m.Await(t, "the question at boot", "/bin/sh", "-ec", request+" | grep Message=")
-	m.Shutdown(t)
-	m.Start(t)
+func systemdsAgentUnlocksTheHome(t *testing.T, m *Machine) {
+	// The manager that nobody has unlocked the home for still runs.
+	began := time.Now()
+	m.Run(t, "systemctl", "enable", "--now", "--no-block", linger)
+	if said := m.Run(t, "systemctl", "show", "--property=After", manager); !strings.Contains(said, linger) {
+		t.Errorf("the user's manager is not ordered behind us: %s", said)
+	}
+	asked := m.question(t)
 	m.reply(t, "correct-horse")
-	m.Await(t, "the end of the boot", "systemctl", "is-system-running", "--wait")
-	m.Await(t, "the user's manager", "systemctl", "is-active", manager)
-	m.awaitHome(t, "active")
-	m.userService(t)
+	m.awaitServices(t)
+	took := time.Since(began).Round(100 * time.Millisecond)
+	saw(t, "a: systemd-reply-password, asked %q: home active, %s and its service run after %v; stopped and locked in %v",
+		asked, manager, took, m.stopLinger(t))
 }
 
-func nobodyAnswersAtBoot(t *testing.T, m *Machine) {
-	m.Shell(t, `mkdir -p /etc/systemd/system/pamprompt-linger@anna.service.d
-		printf '[Service]\nTimeoutStartSec=3s\n' >/etc/systemd/system/pamprompt-linger@anna.service.d/test.conf`)
-	m.Shutdown(t)
-	m.Start(t)
-	m.Await(t, "the question at boot", "/bin/sh", "-ec", request+" | grep Message=")
-	said, _ := m.Try(t, "systemctl", "is-system-running", "--wait")
-	if said != "degraded" {
-		t.Errorf("after the time for an answer the system is %s", said)
+func busctlUnlocksTheHome(t *testing.T, m *Machine) {
+	began := time.Now()
+	m.Run(t, "systemctl", "start", "--no-block", linger)
+	listed := m.Await(t, "a prompt in ListPrompts", "/bin/sh", "-c", call+"ListPrompts | grep '\"pamprompt-linger\"'")
+	fields := strings.Fields(listed) // a(tossa{sv}) 1 PROMPT "SESSION" ...
+	prompt, session := fields[2], strings.Trim(fields[3], `"`)
+	m.Shell(t, call+"AnswerPrompt ts "+prompt+" wrong-horse")
+	next := strings.Fields(m.Shell(t, "busctl call org.pamprompt.Broker1 "+session+" org.pamprompt.Broker1.Session NextPrompt t "+prompt))[1]
+	m.Shell(t, call+"AnswerPrompt ts "+next+" correct-horse")
+	m.awaitServices(t)
+	took := time.Since(began).Round(100 * time.Millisecond)
+	saw(t, "a: busctl, ListPrompts, a wrong answer to %s, NextPrompt, the right one to %s: open after %v; stopped and locked in %v",
+		prompt, next, took, m.stopLinger(t))
+}
+
+func aPersonUnlocksTheHome(t *testing.T, m *Machine) {
+	began := time.Now()
+	terminal := m.Sit(t, "pamprompt-client", "agent")
+	terminal.await("waiting for prompts")
+	m.Run(t, "systemctl", "start", "--no-block", linger)
+	terminal.await("assword")
+	terminal.enter("wrong-horse")
+	terminal.await("assword")
+	terminal.enter("correct-horse")
+	m.awaitServices(t)
+	took := time.Since(began).Round(100 * time.Millisecond)
+	locked := m.stopLinger(t)
+	screen := terminal.leave()
+	if strings.Contains(screen, "horse") {
+		t.Errorf("what was typed is on the terminal: %q", screen)
 	}
-	m.Await(t, "the failure", "systemctl", "is-failed", "pamprompt-linger@anna.service")
-	m.Await(t, "the end of the request", "/bin/sh", "-c", "! "+request)
-	m.Run(t, "rm", "-r", "/etc/systemd/system/pamprompt-linger@anna.service.d")
+	t.Logf("the terminal:\n%s", screen)
+	saw(t, "a: a person at pamprompt-client agent, typing a wrong and then the right password, not echoed: open after %v; stopped and locked in %v",
+		took, locked)
 }

@@ -151,6 +151,15 @@ func (m *Machine) Try(t testing.TB, args ...string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
+// exitCode is that of a command of Try.
+func exitCode(err error) int {
+	var status *exec.ExitError
+	if errors.As(err, &status) {
+		return status.ExitCode()
+	}
+	return 0
+}
+
 // Run runs a command inside, which must succeed.
 func (m *Machine) Run(t testing.TB, args ...string) string {
 	t.Helper()

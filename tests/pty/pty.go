@@ -17,7 +17,13 @@ import (
 // whoever sits at it, tty that of programs. The caller closes both.
 func Open(t testing.TB) (keys, tty *os.File) {
 	t.Helper()
-	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	return OpenIn(t, "/dev")
+}
+
+// OpenIn is Open with the pseudo-terminals of a /dev, which may be that of a container.
+func OpenIn(t testing.TB, dev string) (keys, tty *os.File) {
+	t.Helper()
+	keys, err := os.OpenFile(filepath.Join(dev, "ptmx"), os.O_RDWR, 0)
 	if err != nil {
 		t.Fatalf("there are no pseudo-terminals: %v", err)
 	}
@@ -37,7 +43,7 @@ func Open(t testing.TB) (keys, tty *os.File) {
 	if err := errors.Join(err, wrong); err != nil {
 		t.Fatal(err)
 	}
-	tty, err = os.OpenFile(filepath.Join("/dev/pts", strconv.Itoa(number)), os.O_RDWR|unix.O_NOCTTY, 0)
+	tty, err = os.OpenFile(filepath.Join(dev, "pts", strconv.Itoa(number)), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
