@@ -37,6 +37,7 @@ for unit in dist/systemd/*.service dist/systemd/*.socket; do
 	sed -e "s|@BINDIR@|$bindir|g" -e "s|@LIBEXECDIR@|$libexecdir|g" "$unit" >"$made"
 	put 0644 "$unitdir" "$made"
 done
+put 0755 "$libexecdir" dist/systemd/close-sessions
 put 0755 "$generatordir" dist/systemd/pamprompt-linger-generator
 put 0644 "$pamdir" "dist/pam.d/$style/"*
 put 0644 /etc/pamprompt/policy.d dist/policy.d/*.toml

@@ -13,11 +13,7 @@ if ! [ -d /run/systemd/system ]; then
 fi
 systemctl stop 'pamprompt-linger@*.service' || true
 # Sessions are closed in order: nobody could do it later.
-if systemctl --quiet is-active pamprompt-broker.service; then
-	pamprompt-client --json list | sed -n 's/.*"session":\([0-9][0-9]*\).*/\1/p' | while read -r session; do
-		pamprompt-client close "$session" || true
-	done
-fi
-systemctl stop pamprompt-broker.socket pamprompt-broker.service pamprompt-worker.service || true
+/usr/libexec/pamprompt/close-sessions || true
+systemctl stop pamprompt-sessions.service pamprompt-broker.socket pamprompt-broker.service pamprompt-worker.service || true
 # What did not close has no broker that it could come back to.
 systemctl kill --signal=SIGKILL pamprompt-worker.service 2>/dev/null || true

@@ -209,6 +209,31 @@ func (m *Machine) Copy(t testing.TB, from, to string) {
 	m.Write(t, to, string(data))
 }
 
+// restart is what systemd-nspawn ends with when its system reboots: whoever keeps the machine
+// is to start it again, as systemd-nspawn@.service does.
+const restart = 133
+
+// Reboot has the system end in order and boots it again. It returns how long the end took.
+func (m *Machine) Reboot(t testing.TB) time.Duration {
+	t.Helper()
+	began := time.Now()
+	m.Run(t, "systemctl", "--no-block", "reboot")
+	select {
+	case <-m.ended:
+	case <-time.After(patience):
+		t.Fatalf("the system does not reboot in %v:\n%s", patience, m.console())
+	}
+	took := time.Since(began).Round(100 * time.Millisecond)
+	if code := m.nspawn.ProcessState.ExitCode(); code != restart {
+		t.Fatalf("instead of a reboot the machine ended with %d; its console:\n%s", code, m.console())
+	}
+	if took > shutdown {
+		t.Errorf("the system took %v to end; the console:\n%s", took, m.console())
+	}
+	m.Start(t)
+	return took
+}
+
 // Shutdown ends the system in order; it must not hang.
 func (m *Machine) Shutdown(t testing.TB) {
 	t.Helper()

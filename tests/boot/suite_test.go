@@ -52,6 +52,7 @@ func suite(t *testing.T, name string, more ...string) {
 		{"a: busctl unlocks the home", busctlUnlocksTheHome},
 		{"a: a person unlocks the home", aPersonUnlocksTheHome},
 		{"the home is unlocked at boot", theHomeIsUnlockedAtBoot},
+		{"e: a reboot closes sessions", aRebootClosesSessions},
 		{"nobody answers at boot", nobodyAnswersAtBoot},
 		{"removal leaves nothing", removalLeavesNothing},
 	} {
