@@ -51,6 +51,7 @@ func suite(t *testing.T, name string, more ...string) {
 		{"a: systemd's agent unlocks the home", systemdsAgentUnlocksTheHome},
 		{"a: busctl unlocks the home", busctlUnlocksTheHome},
 		{"a: a person unlocks the home", aPersonUnlocksTheHome},
+		{"c: a second factor", aSecondFactor},
 		{"the home is unlocked at boot", theHomeIsUnlockedAtBoot},
 		{"e: a reboot closes sessions", aRebootClosesSessions},
 		{"nobody answers at boot", nobodyAnswersAtBoot},
