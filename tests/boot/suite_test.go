@@ -33,6 +33,7 @@ func suite(t *testing.T, name string, more ...string) {
 	m.Copy(t, second, "/root/second.deb")
 	m.Run(t, "dpkg", "--install", "/root/first.deb")
 	m.account(t, "bob", "hunter22")
+	m.account(t, "carol", "hunter33")
 	m.Write(t, "/etc/pam.d/desk", desk)
 
 	for _, step := range []struct {
@@ -44,6 +45,7 @@ func suite(t *testing.T, name string, more ...string) {
 		{"the broker has no rights and no exposure", theBrokerHasNoRights},
 		{"a reload reads the rules again", aReloadReadsTheRules},
 		{"the unit of another user's process is known", theUnitOfACallerIsKnown},
+		{"d: who sits there answers", whoSitsThereAnswers},
 		{"a broker that hangs is killed and its sessions stay", aBrokerThatHangsIsKilled},
 		{"an upgrade keeps sessions", anUpgradeKeepsSessions},
 		{"a homed user", aHomedUser},
