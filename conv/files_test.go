@@ -4,6 +4,7 @@ package conv
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/pamprompt/pamprompt/api/secret"
@@ -41,4 +42,18 @@ func pipe(t testing.TB) (r, w *os.File) {
 	}
 	t.Cleanup(func() { _ = r.Close(); _ = w.Close() })
 	return r, w
+}
+
+func copyFile(t testing.TB, from, to string) {
+	t.Helper()
+	content, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, content, 0o755)
+	}
+	for dir := filepath.Dir(to); err == nil && dir != "/tmp" && dir != "/"; dir = filepath.Dir(dir) {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
