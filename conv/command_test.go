@@ -30,8 +30,13 @@ type commanded struct {
 // directory.
 func command(t testing.TB, dir, user string, c *worker.Command, changes ...func(*worker.Start)) *commanded {
 	t.Helper()
+	return under(nil).command(t, dir, user, c, changes...)
+}
+
+func (u under) command(t testing.TB, dir, user string, c *worker.Command, changes ...func(*worker.Start)) *commanded {
+	t.Helper()
 	s := &commanded{t: t}
-	s.broker, s.process, s.peer = run(t, dir)
+	s.broker, s.process, s.peer = u.run(t, dir)
 	theirs, in := ends(t)
 	out, theirOut := ends(t)
 	s.in, s.out = in, out
@@ -123,7 +128,12 @@ func (s *commanded) rest() (said []string) {
 // NAME=value. The session ends when the script has.
 func facts(t testing.TB, dir, user, script string, changes ...func(*worker.Start)) map[string]string {
 	t.Helper()
-	s := command(t, dir, user, shell(script), changes...)
+	return under(nil).facts(t, dir, user, script, changes...)
+}
+
+func (u under) facts(t testing.TB, dir, user, script string, changes ...func(*worker.Start)) map[string]string {
+	t.Helper()
+	s := u.command(t, dir, user, shell(script), changes...)
 	s.opened()
 	text := s.output()
 	s.ends("exited 0", "closed 0 the command ended with status 0")

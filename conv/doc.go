@@ -7,7 +7,7 @@
 // In the order in which things happen: link.go dials the broker, and dials
 // again, and hands each packet to session.go, which is the state of the
 // session under one lock, with what the broker is told about it; worker.go
-// waits there for a Start, lookup.go tells the broker meanwhile who has a uid, and
+// waits there for a Start, with a session keyring of its own from keyring.go, lookup.go tells the broker meanwhile who has a uid, and
 // sweep.go clears away what a dead worker left. transaction.go is the PAM recipe, from pam_start to pam_end, to be read
 // top to bottom, and phases.go each call of it; names.go finds the service, and identity.go who the user is, and
 // who asked; conversation.go is what modules talk to, with binary.go for the

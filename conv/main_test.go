@@ -24,13 +24,20 @@ import (
 func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "--idle" {
-		runWorker(os.Args[2:])
-	}
-	if len(os.Args) == 2 && os.Args[1] == "--keyring" {
-		printKeyring()
+	if len(os.Args) > 1 {
+		if program, is := programsOfTests[os.Args[1]]; is {
+			program(os.Args[2:])
+			os.Exit(0)
+		}
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// programsOfTests are what the test binary is besides, if its first argument says so.
+var programsOfTests = map[string]func(args []string){
+	"--idle":  runWorker,
+	"--under": runUnder,
+	"--keys":  runKeys,
 }
 
 func runWorker(args []string) {
@@ -46,7 +53,6 @@ func runWorker(args []string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(0)
 }
 
 // stack writes the service "test" and returns its directory. {probe}, {permit}

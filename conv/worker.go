@@ -41,6 +41,11 @@ func Work(c Config) error {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return fmt.Errorf("set RLIMIT_NOFILE: %w", err)
 	}
+	if err := joinKeyring(); errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EPERM) {
+		c.Log.Debug("there are no keyrings", "error", err) // as in containers
+	} else if err != nil {
+		return fmt.Errorf("join a session keyring: %w", err)
+	}
 	s := newSession(c.Log)
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, unix.SIGTERM)
