@@ -3,7 +3,8 @@
 // Package modules finds or builds the PAM modules that tests put into their
 // stacks. pam_probe.c is one of our own, whose head says what it does on
 // command; the others are the system's. audit_notes.c is no module: it writes
-// down what libpam tells the kernel's audit system. A module that is not there fails the
+// down what libpam tells the kernel's audit system; nor is child_hold.c, which holds
+// the child of a worker before it is a program. A module that is not there fails the
 // test with the name of the Debian package that has it. Only tests import this
 // package.
 package modules
@@ -23,11 +24,14 @@ var (
 	probeSource []byte
 	//go:embed audit_notes.c
 	auditSource []byte
+	//go:embed child_hold.c
+	holdSource []byte
 )
 
 var (
 	probe = sync.OnceValues(func() ([]byte, error) { return compile(probeSource, "-lpam") })
 	audit = sync.OnceValues(func() ([]byte, error) { return compile(auditSource, "-ldl") })
+	hold  = sync.OnceValues(func() ([]byte, error) { return compile(holdSource, "-lc") })
 )
 
 // Probe returns the path of a pam_probe.so that lasts as long as the test. It is
@@ -41,6 +45,12 @@ func Probe(t testing.TB) string {
 func AuditNotes(t testing.TB) string {
 	t.Helper()
 	return place(t, "audit_notes.so", audit)
+}
+
+// ChildHold is Probe for child_hold.so.
+func ChildHold(t testing.TB) string {
+	t.Helper()
+	return place(t, "child_hold.so", hold)
 }
 
 func place(t testing.TB, name string, compiled func() ([]byte, error)) string {
