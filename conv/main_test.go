@@ -35,9 +35,10 @@ func TestMain(m *testing.M) {
 
 // programsOfTests are what the test binary is besides, if its first argument says so.
 var programsOfTests = map[string]func(args []string){
-	"--idle":  runWorker,
-	"--under": runUnder,
-	"--keys":  runKeys,
+	"--idle":    runWorker,
+	"--under":   runUnder,
+	"--keys":    runKeys,
+	"--stopped": runStopped,
 }
 
 func runWorker(args []string) {

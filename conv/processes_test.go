@@ -3,6 +3,9 @@
 package conv
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -145,6 +148,35 @@ func TestCloseEndsTheProcesses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// runStopped starts a shell that waits for SIGHUP and stops itself, and says so
+// when it has: its parent alone is told.
+func runStopped([]string) {
+	cmd := exec.Command("/bin/sh", "-c", "trap 'echo hung up; exit' HUP; kill -STOP $$; while :; do read -r line; done")
+	cmd.Stdin, cmd.Stdout = os.Stdin, os.Stdout
+	if err := cmd.Start(); err != nil {
+		fmt.Println(err)
+		return
+	}
+	var status unix.WaitStatus
+	_, err := unix.Wait4(cmd.Process.Pid, &status, unix.WUNTRACED, nil)
+	fmt.Println("stopped", status.Stopped(), err)
+	select {}
+}
+
+// SIGHUP does not reach a stopped process before it goes on.
+func TestAStoppedProcessHangsUpOnClose(t *testing.T) {
+	s := command(t, stack(t), "root", &worker.Command{Arguments: []string{"/proc/self/exe", "--stopped"}})
+	s.opened()
+	if got := s.line(); got != "stopped true <nil>" {
+		t.Errorf("the command said %q", got)
+	}
+	s.peer.Close()
+	if got := s.output(); got != "hung up\n" { // and not killed after five seconds
+		t.Errorf("the process said %q in the end", got)
+	}
+	s.ends("exited 0 1", "closed 0")
 }
 
 // PAM has its whole time after the processes had theirs.
