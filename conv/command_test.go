@@ -216,16 +216,3 @@ func TestGroupsThatModulesAdd(t *testing.T) {
 		t.Errorf("the groups are %s", got["groups"])
 	}
 }
-
-func TestPathsOfAName(t *testing.T) {
-	for _, test := range []struct{ name, path, want string }{
-		{"/bin/ls", "/usr/bin", "/bin/ls"},
-		{"ls", "/usr/bin:/bin/", "/usr/bin/ls /bin/ls"},
-		{"ls", ":.:bin::/bin:", "/bin/ls"},
-		{"ls", "", ""},
-	} {
-		if got := strings.Join(programs(test.name, []string{"PATH=" + test.path}), " "); got != test.want {
-			t.Errorf("%s in %q is %q, not %q", test.name, test.path, got, test.want)
-		}
-	}
-}

@@ -4,9 +4,11 @@ package conv
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -81,4 +83,53 @@ func TestStdio(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What modules start has no use for them, and would hold a pipe of the opener's
+// open for as long as it runs. As 0, 1 or 2 one would be what the modules write to.
+func TestStdioIsKeptForTheCommandAlone(t *testing.T) {
+	t.Run("and not for what modules start", func(t *testing.T) {
+		list := "ls -l /proc/self/fd > {dir}/"
+		dir := stack(t, "auth required {probe} [auth:run="+list+"auth]", "session required {probe} [open:run="+list+"open]")
+		s := command(t, dir, "root", shell("true"))
+		theirs := map[string]bool{}
+		for _, end := range []*os.File{s.in, s.out} {
+			name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", end.Fd()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			theirs[name] = true
+		}
+		s.ends("exited 0", "closed 0 the command ended with status 0")
+		for _, phase := range []string{"auth", "open"} {
+			for _, line := range lines(t, filepath.Join(dir, phase)) {
+				if _, to, _ := strings.Cut(line, " -> "); theirs[to] {
+					t.Errorf("in %s it has %s", phase, line)
+				}
+			}
+		}
+	})
+	t.Run("above the three that every process has", func(t *testing.T) {
+		null, err := os.Open("/dev/null")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = null.Close() }()
+		saved, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _, _ = unix.Dup3(saved, 0, 0), unix.Close(saved) }()
+		if err := unix.Close(0); err != nil { // as a module may have
+			t.Fatal(err)
+		}
+		s := newSession(slog.New(slog.DiscardHandler))
+		if err := s.keepStdio([]*os.File{null, null, null}); err != nil {
+			t.Fatal(err)
+		}
+		defer s.dropStdio()
+		if got, err := s.takeStdio(); err != nil {
+			t.Errorf("they are %v: %v", got, err)
+		}
+	})
 }
