@@ -8,11 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 
 	"github.com/pamprompt/pamprompt/tests/dbusdaemon"
 )
@@ -32,6 +35,28 @@ const systemConf = `<busconfig><type>system</type><listen>unix:path=%s/bus</list
 // anybody can reach.
 func startBus(t *testing.T) string {
 	t.Helper()
+	policy, err := filepath.Abs("system.d/" + busName + ".conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := openDir(t)
+	return dbusdaemon.Start(t, dir, fmt.Sprintf(systemConf, dir, policy))
+}
+
+// startPrivateBus starts the bus that root's broker would, where anybody can reach it.
+func startPrivateBus(t *testing.T) string {
+	t.Helper()
+	const listen, owner = "unix:tmpdir=/tmp", "@OWNER@"
+	if !strings.Contains(PrivateBusConf, listen) || !strings.Contains(PrivateBusConf, owner) {
+		t.Fatalf("the configuration has no %s or no %s", listen, owner)
+	}
+	dir := openDir(t)
+	return dbusdaemon.Start(t, dir, strings.NewReplacer(listen, "unix:path="+dir+"/bus", owner, "0").Replace(PrivateBusConf))
+}
+
+// openDir is a directory that anybody may enter.
+func openDir(t *testing.T) string {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "pamprompt-")
 	if err != nil {
 		t.Fatal(err)
@@ -40,11 +65,38 @@ func startBus(t *testing.T) string {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	policy, err := filepath.Abs("system.d/" + busName + ".conf")
-	if err != nil {
-		t.Fatal(err)
+	return dir
+}
+
+// connect is a connection of a user. The bus asks the kernel who that is, which takes
+// the effective user of the thread that connects.
+func connect(t *testing.T, uid int, address string) *dbus.Conn {
+	t.Helper()
+	runtime.LockOSThread()
+	become(t, uid)
+	conn, err := dbus.Dial(address)
+	become(t, 0)
+	runtime.UnlockOSThread()
+	if err == nil {
+		t.Cleanup(func() { _ = conn.Close() })
+		err = conn.Auth([]dbus.Auth{dbus.AuthExternal(strconv.Itoa(uid))})
 	}
-	return dbusdaemon.Start(t, dir, fmt.Sprintf(systemConf, dir, policy))
+	if err == nil {
+		err = conn.Hello()
+	}
+	if err != nil {
+		t.Fatalf("connect as uid %d: %v", uid, err)
+	}
+	return conn
+}
+
+// become changes this thread alone, which unix.Setresuid would not.
+func become(t *testing.T, uid int) {
+	t.Helper()
+	const same = ^uintptr(0)
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, same, uintptr(uid), same); errno != 0 {
+		t.Fatal(errno) // and the thread stays locked, and ends
+	}
 }
 
 // as runs busctl as another user and returns what it says.
@@ -65,36 +117,44 @@ func (echo) Ping2() *dbus.Error                               { return nil }
 func (echo) AnswerPromptFD(dbus.UnixFDIndex) *dbus.Error      { return nil }
 func (echo) OpenSession(_, _, _ dbus.UnixFDIndex) *dbus.Error { return nil }
 
-// On a system bus root alone is the broker, anybody may call it, and
-// descriptors pass only to the members that take them.
-func TestThePolicyOfTheSystemBus(t *testing.T) {
+// Root alone is the broker, which is who started the private bus; anybody may call it,
+// and descriptors pass only to the members that take them.
+func TestThePolicies(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can be two users")
 	}
-	address := startBus(t)
+	const nobody = 65534
 	request := []string{"call", "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "RequestName", "su", busName, "4"}
-	if said := as(t, 65534, address, request...); !strings.Contains(said, "denied") {
-		t.Errorf("another user owns the name: %s", said)
+	for _, bus := range []struct {
+		name  string
+		start func(*testing.T) string
+	}{
+		{"of the system bus", startBus},
+		{"of the private bus", startPrivateBus},
+	} {
+		t.Run(bus.name, func(t *testing.T) {
+			address := bus.start(t)
+			if said := as(t, nobody, address, request...); !strings.Contains(said, "denied") {
+				t.Errorf("another user owns the name: %s", said)
+			}
+			server := connect(t, 0, address)
+			if err := server.Export(echo{}, "/", busName+".Manager"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := server.RequestName(busName, dbus.NameFlagDoNotQueue); err != nil {
+				t.Fatalf("root may not own the name: %v", err)
+			}
+			if said := as(t, nobody, address, "call", busName, "/", busName+".Manager", "Ping2"); said != "" {
+				t.Errorf("another user may not call: %s", said)
+			}
+			wantDescriptors(t, connect(t, nobody, address))
+		})
 	}
-	server, err := dbus.Connect(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = server.Close() }()
-	if err := server.Export(echo{}, "/", busName+".Manager"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := server.RequestName(busName, dbus.NameFlagDoNotQueue); err != nil {
-		t.Fatalf("root may not own the name: %v", err)
-	}
-	if said := as(t, 65534, address, "call", busName, "/", busName+".Manager", "Ping2"); said != "" {
-		t.Errorf("another user may not call: %s", said)
-	}
-	client, err := dbus.Connect(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = client.Close() }()
+}
+
+// wantDescriptors checks which members a client may send descriptors to.
+func wantDescriptors(t *testing.T, client *dbus.Conn) {
+	t.Helper()
 	null, err := os.Open("/dev/null")
 	if err != nil {
 		t.Fatal(err)
@@ -109,7 +169,7 @@ func TestThePolicyOfTheSystemBus(t *testing.T) {
 	}{
 		{"a descriptor for a member that takes none", object.Call(busName+".Manager.Ping2", 0, fd).Err, false},
 		{"a descriptor for AnswerPromptFD", object.Call(busName+".Manager.AnswerPromptFD", 0, fd).Err, true},
-		{"two descriptors for AnswerPromptFD", object.Call(busName+".Manager.AnswerPromptFD", 0, []dbus.UnixFD{fd, fd}).Err, false},
+		{"two descriptors for AnswerPromptFD", object.Call(busName+".Manager.AnswerPromptFD", 0, fd, fd).Err, false},
 		{"three descriptors for OpenSession", object.Call(busName+".Manager.OpenSession", 0, fd, fd, fd).Err, true},
 		{"four descriptors for OpenSession", object.Call(busName+".Manager.OpenSession", 0, fd, fd, fd, fd).Err, false},
 	} {
