@@ -6,6 +6,7 @@ package conv
 import "C"
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +32,10 @@ func (l limits) c() (files, core C.struct_rlimit) {
 		C.struct_rlimit{rlim_cur: C.rlim_t(l.core.Cur), rlim_max: C.rlim_t(l.core.Max)}
 }
 
-// set makes them this process's.
+// set makes them this process's, each as far as it may: without CAP_SYS_RESOURCE a
+// hard limit that was lowered stays, and the soft one goes up to it.
 func (l limits) set() error {
+	var failed error
 	for _, one := range []struct {
 		name     string
 		resource int
@@ -42,10 +45,21 @@ func (l limits) set() error {
 		{"RLIMIT_CORE", unix.RLIMIT_CORE, l.core},
 	} {
 		if err := unix.Setrlimit(one.resource, &one.limit); err != nil {
-			return fmt.Errorf("set %s: %w", one.name, err)
+			failed = errors.Join(failed, fmt.Errorf("set %s: %w", one.name, err), setBelow(one.resource, one.limit))
 		}
 	}
-	return nil
+	return failed
+}
+
+// setBelow sets a limit, but no higher than the hard one that there is.
+func setBelow(resource int, limit unix.Rlimit) error {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(resource, &now); err != nil {
+		return err
+	}
+	limit.Max = min(limit.Max, now.Max)
+	limit.Cur = min(limit.Cur, limit.Max)
+	return unix.Setrlimit(resource, &limit)
 }
 
 // limitsNow are what modules have made of them.
@@ -66,7 +80,7 @@ func (t *transaction) lendLimits() {
 		return
 	}
 	if err := firstLimits().set(); err != nil {
-		t.log.Debug("the command gets the worker's own limits", "error", err)
+		t.log.Debug("the command gets limits of the worker's own", "error", err)
 	}
 }
 
@@ -84,7 +98,7 @@ func (t *transaction) takeLimits() error {
 	// where nobody may raise it again.
 	own := limits{files: firstLimits().files, core: unix.Rlimit{Max: t.limits.core.Max}}
 	if err := own.set(); err != nil {
-		t.log.Warn("the worker goes on with the session's limits", "error", err)
+		t.log.Warn("the worker goes on with limits of the session", "error", err)
 	}
 	return nil
 }
