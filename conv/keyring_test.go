@@ -113,3 +113,29 @@ func TestAWorkerThatCannotHaveAKeyring(t *testing.T) {
 		}
 	})
 }
+
+// What modules put into the session keyring, or into one that they make, is for the
+// command.
+func TestTheSessionKeyringOfTheCommandIsThatOfTheModules(t *testing.T) {
+	for _, test := range []struct {
+		name, session string
+		same          bool // as before open_session
+	}{
+		{"without pam_keyinit", "session required {permit}", true},
+		{"with pam_keyinit that makes another one", "session required {keyinit} force revoke", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			newEtc(t)
+			ownKeyring(t, "the-pools")
+			look := "GORACE=atexit_sleep_ms=0 " + selfForAll(t) + " --keys"
+			dir := stack(t, "auth required {probe} [auth:run="+look+" > {dir}/auth]",
+				test.session, "session required {probe} [open:run="+look+" of-a-module > {dir}/open]")
+			got := facts(t, dir, "anna", look+" of-a-module")
+			before, after := lines(t, filepath.Join(dir, "auth"))[0], lines(t, filepath.Join(dir, "open"))[0]
+			if (before == after) != test.same {
+				t.Errorf("modules had %s, and %s in open_session", before, after)
+			}
+			wantFacts(t, got, map[string]string{"keyring": strings.TrimPrefix(after, "keyring="), "of-a-module": "<nil>"})
+		})
+	}
+}
