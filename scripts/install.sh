@@ -4,7 +4,7 @@
 # usage: scripts/install.sh
 #
 # Puts what make build has built, and all that belongs to it, below $DESTDIR, with
-# the prefix $PREFIX. $PAM_STYLE is debian or fedora: how /etc/pam.d includes. The
+# the prefix $PREFIX. $PAM_STYLE is a folder of dist/pam.d: how /etc/pam.d includes. The
 # prefix should be /usr: neither the bus nor systemd's generators look elsewhere.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

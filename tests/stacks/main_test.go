@@ -17,6 +17,7 @@
 //	command_test.go     a process inside the session
 //	restart_test.go     the broker is killed at every stage
 //	buses_test.go       the same on dbus-daemon and dbus-broker
+//	dist_test.go        the stacks of dist/pam.d
 package stacks
 
 import (
