@@ -14,6 +14,8 @@ prefix=${PREFIX:-/usr}
 bindir=${BINDIR:-$prefix/bin}
 libexecdir=${LIBEXECDIR:-$prefix/libexec/pamprompt}
 unitdir=${UNITDIR:-$prefix/lib/systemd/system}
+tmpfilesdir=${TMPFILESDIR:-$prefix/lib/tmpfiles.d}
+sysusersdir=${SYSUSERSDIR:-$prefix/lib/sysusers.d}
 generatordir=${GENERATORDIR:-$prefix/lib/systemd/system-generators}
 pamdir=${PAMDIR:-/etc/pam.d} # Debian wants none in /usr/lib/pam.d
 style=${PAM_STYLE:-debian}
@@ -39,6 +41,8 @@ for unit in dist/systemd/*.service dist/systemd/*.socket; do
 done
 put 0755 "$libexecdir" dist/systemd/close-sessions
 put 0755 "$generatordir" dist/systemd/pamprompt-linger-generator
+put 0644 "$tmpfilesdir" dist/tmpfiles.d/pamprompt.conf
+put 0644 "$sysusersdir" dist/sysusers.d/pamprompt.conf
 put 0644 "$pamdir" "dist/pam.d/$style/"*
 put 0644 /etc/pamprompt/policy.d dist/policy.d/*.toml
 put 0644 "$prefix/share/dbus-1/system-services" dist/dbus-1/org.pamprompt.Broker1.service

@@ -8,6 +8,8 @@ case ${1:-} in
 configure | [1-9]*) ;;
 *) exit 0 ;;
 esac
+systemd-sysusers pamprompt.conf || true
+systemd-tmpfiles --create pamprompt.conf || true
 if ! [ -d /run/systemd/system ]; then
 	exit 0 # no system runs here: the next boot finds everything
 fi

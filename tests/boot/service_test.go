@@ -25,11 +25,16 @@ func (m *Machine) account(t *testing.T, user, password string) {
 	m.Shell(t, fmt.Sprintf("useradd --create-home %s; echo '%s:%s' | chpasswd --crypt-method SHA512", user, user, password))
 }
 
-// open opens a session that stays, and returns its number and that of its
+// open opens a session of bob's that stays, and returns its number and that of its
 // first prompt.
 func (m *Machine) open(t *testing.T) (session, prompt string) {
 	t.Helper()
-	session = strings.Fields(m.Shell(t, call+"OpenSession 'ssa{sv}' desk bob 1 linger b true"))[1]
+	return m.openFor(t, "bob")
+}
+
+func (m *Machine) openFor(t *testing.T, user string) (session, prompt string) {
+	t.Helper()
+	session = strings.Fields(m.Shell(t, call+"OpenSession 'ssa{sv}' desk "+user+" 1 linger b true"))[1]
 	prompt = strings.Fields(m.Shell(t, "busctl call org.pamprompt.Broker1 /org/pamprompt/Broker1/session/"+session+
 		" org.pamprompt.Broker1.Session NextPrompt t 0"))[1]
 	return session, prompt
@@ -147,26 +152,4 @@ func anUpgradeKeepsSessions(t *testing.T, m *Machine) {
 	session, prompt := m.open(t) // by a worker of the new pool
 	m.answer(t, session, prompt)
 	m.closeSession(t, session)
-}
-
-func removalLeavesNothing(t *testing.T, m *Machine) {
-	m.Shell(t, call+"ListSessions") // starts everything
-	session, prompt := m.open(t)
-	m.answer(t, session, prompt)
-	m.open(t)
-	m.Run(t, "dpkg", "--purge", "pamprompt")
-	if said, err := m.Try(t, "pgrep", "--list-full", "pamprompt-"); err == nil {
-		t.Errorf("processes are left: %s", said)
-	}
-	if said := m.Run(t, "find", "/etc", "/run", "/usr", "/var", "-xdev", "-name", "*pamprompt*",
-		"-not", "-path", "/var/log/journal/*"); said != "" {
-		t.Errorf("files are left: %s", said)
-	}
-	// Names that are only mentioned are in state not-found for a while.
-	if said := m.Run(t, "systemctl", "list-units", "--all", "--state=loaded", "--plain", "--no-legend", "pamprompt*"); said != "" {
-		t.Errorf("units are left: %s", said)
-	}
-	if said, err := m.Try(t, "/bin/sh", "-c", call+"ListSessions"); err == nil {
-		t.Errorf("somebody still answers: %s", said)
-	}
 }
