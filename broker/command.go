@@ -178,7 +178,8 @@ func killSession(b *Broker, _ context.Context, t target) ([]any, error) {
 			return errCallerLeft
 		case !s.runs():
 			return invalid("session %d has no command: Close ends it", s.id)
-		case s.pid != 0 && !s.over():
+		case !s.over():
+			// Also before we know that the command runs: the worker knows it first.
 			s.send(&worker.ToWorker{Message: &worker.ToWorker_Signal{Signal: &worker.Signal{Target: whom, Signal: uint32(signal)}}})
 		}
 		return nil

@@ -153,6 +153,13 @@ func TestSignalsToTheProcessesOfASession(t *testing.T) {
 		_ = s.in.Close()
 		s.ends("closed 0 the command ended with status 4")
 	})
+	t.Run("that come before the command reach it", func(t *testing.T) {
+		s := command(t, stack(t, "auth required {probe} auth:ask=secret,x"), "root", shell("exec sleep 1000"))
+		firstOf(s.peer, "prompt")
+		s.peer.Signal(worker.Target_TARGET_LEADER, unix.SIGTERM)
+		s.peer.Answer(0, "x")
+		s.ends("taken 0", "exited 0 15", "closed 0 the command was killed by SIGTERM")
+	})
 	t.Run("of a session without a command are an error", func(t *testing.T) {
 		_, process, peer := run(t, stack(t))
 		peer.Start(convtest.Start("test", "root"))

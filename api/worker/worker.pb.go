@@ -993,7 +993,7 @@ func (x *Command) GetLoginShell() bool {
 }
 
 // Signal sends a signal to processes of the session. Nothing is sent in reply:
-// what has ended gets none.
+// what has ended gets none, and what has not begun gets it then.
 type Signal struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Target        Target                 `protobuf:"varint,1,opt,name=target,proto3,enum=pamprompt.worker.v1.Target" json:"target,omitempty"`
