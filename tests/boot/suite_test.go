@@ -48,6 +48,7 @@ func suite(t *testing.T, name string, more ...string) {
 		{"the unit of another user's process is known", theUnitOfACallerIsKnown},
 		{"d: who sits there answers", whoSitsThereAnswers},
 		{"a group answers", aGroupAnswers},
+		{"the unit takes nothing from modules", theUnitTakesNothingFromModules},
 		{"a broker that hangs is killed and its sessions stay", aBrokerThatHangsIsKilled},
 		{"an upgrade keeps sessions", anUpgradeKeepsSessions},
 		{"a homed user", aHomedUser},
