@@ -23,7 +23,7 @@ session  required pam_keyinit.so force revoke
 // inTheSession says what a command finds of all that, and what it has of the unit. What
 // has no number here is as it is for PID 1: a machine in a container has a filter of system calls.
 const inTheSession = `
-exec >/home/bob/found 2>&1
+exec >/home/erin/found 2>&1
 echo loginuid $(cat /proc/self/loginuid)
 echo keyring $(awk '$8 == "keyring" && $9 == "_ses:" { print $6 }' /proc/keys)
 echo memlock $(ulimit -l) core $(ulimit -Sc) files $(ulimit -Sn) umask $(umask)
@@ -33,14 +33,16 @@ touch /tmp/mine
 exec sleep infinity
 `
 
-const wantInTheSession = `loginuid 1000
-keyring 1000
+const wantInTheSession = `loginuid 4000
+keyring 4000
 memlock 8192 core 0 files 1024 umask 0022
 CapEff:	0000000000000000
 SigIgn:	0000000000000000
 `
 
 func theUnitTakesNothingFromModules(t *testing.T, m *Machine) {
+	// Somebody who has no other session: /proc/keys shows all keyrings of a user.
+	m.Run(t, "useradd", "--create-home", "--uid=4000", "erin")
 	m.Write(t, "/etc/pam.d/mounts", mounts)
 	m.Write(t, "/etc/pam.d/apart", apart)
 	m.Write(t, "/etc/security/mount-session", "#!/bin/sh\ncase $PAM_TYPE in\n"+
@@ -52,7 +54,7 @@ func theUnitTakesNothingFromModules(t *testing.T, m *Machine) {
 		mkdir --mode=0 /tmp/apart`)
 	run := func(service string) string {
 		return strings.Fields(m.Shell(t, "busctl call -- org.pamprompt.Broker1 /org/pamprompt/Broker1 org.pamprompt.Broker1.Manager "+
-			"OpenSession 'ssa{sv}' "+service+` bob 2 linger b true command as 3 /bin/sh -euc "$(cat /root/script)"`))[1]
+			"OpenSession 'ssa{sv}' "+service+` erin 2 linger b true command as 3 /bin/sh -euc "$(cat /root/script)"`))[1]
 	}
 
 	session := run("mounts")
@@ -61,7 +63,7 @@ func theUnitTakesNothingFromModules(t *testing.T, m *Machine) {
 		t.Errorf("what pam_exec mounts is not the machine's: %q", said)
 	}
 	want := wantInTheSession + m.Run(t, "grep", "-E", "^(NoNewPrivs|Seccomp|CapBnd):", "/proc/1/status")
-	if found := m.Shell(t, "cat /home/bob/found"); sorted(found) != sorted(want) {
+	if found := m.Shell(t, "cat /home/erin/found"); sorted(found) != sorted(want) {
 		t.Errorf("a command of the session finds\n%s\nand not\n%s", found, want)
 	}
 	m.closeSession(t, session)
@@ -71,12 +73,12 @@ func theUnitTakesNothingFromModules(t *testing.T, m *Machine) {
 
 	m.Run(t, "rm", "/tmp/mine")
 	session = run("apart")
-	m.Await(t, "a file in the session's own /tmp", "test", "-e", "/tmp/apart/bob/mine")
+	m.Await(t, "a file in the session's own /tmp", "test", "-e", "/tmp/apart/erin/mine")
 	if _, err := m.Try(t, "test", "-e", "/tmp/mine"); err == nil {
 		t.Error("the /tmp of pam_namespace is everybody's")
 	}
 	m.closeSession(t, session)
-	m.Shell(t, "mv /root/namespace.conf /etc/security/namespace.conf; rm /home/bob/found")
+	m.Shell(t, "mv /root/namespace.conf /etc/security/namespace.conf; rm /home/erin/found")
 }
 
 // sorted is a text with its lines in order.
