@@ -22,6 +22,7 @@ type asker struct {
 	term    *terminal
 	agent   bool // prompts of anybody: say whose
 	resting bool // mind the terminal between prompts
+	brief   bool // give the terminal back before the answer is sent, since a command may want it then
 
 	queue []api.Prompt
 	now   *question // what the terminal is read for; nil when it is not read
@@ -116,6 +117,9 @@ func (a *asker) answer(ctx, reading context.Context, p api.Prompt) error {
 		return err
 	}
 	defer answer.Wipe()
+	if a.brief {
+		a.term.restore()
+	}
 	return a.client.Answer(ctx, p.ID, answer)
 }
 
@@ -133,7 +137,7 @@ func (a *asker) finish(err error) error {
 	}
 	var known *api.Error
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, errWithdrawn) && q.why == "": // or we are leaving
 	case errors.Is(err, errWithdrawn):
 		a.say(fmt.Sprintf("(prompt %d is gone: %s)", q.prompt.ID, q.why))
 	case errors.Is(err, errLongLine), errors.Is(err, api.InvalidArgument):

@@ -29,7 +29,9 @@ const maxLine = 4096
 // terminal is the controlling terminal, whatever the standard streams are.
 // Only one goroutine at a time reads a line; any may print.
 type terminal struct {
-	f     *os.File // an open file description of our own: its flags are not the shell's
+	f *os.File // an open file description of our own: its flags are not the shell's
+
+	mode  sync.Mutex // a panic restores from any goroutine
 	saved *unix.Termios
 
 	mu   sync.Mutex
@@ -58,26 +60,37 @@ func openTerminal() (*terminal, error) {
 	return &terminal{f: f}, nil
 }
 
-// control runs f with the descriptor. File.Fd would make it blocking, and a
-// read could not be interrupted any more.
-func (t *terminal) control(f func(fd int) error) error {
-	raw, err := t.f.SyscallConn()
+// control runs do with the descriptor of f. File.Fd would make it blocking, and
+// a read could not be interrupted any more.
+func control(f *os.File, do func(fd int) error) error {
+	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var failed error
-	if err := raw.Control(func(fd uintptr) { failed = f(int(fd)) }); err != nil {
+	if err := raw.Control(func(fd uintptr) { failed = do(int(fd)) }); err != nil {
 		return err
 	}
 	return failed
 }
 
+func (t *terminal) control(do func(fd int) error) error { return control(t.f, do) }
+
+// claim returns when the terminal is ours: in the background the kernel stops us
+// until it is (SIGTTOU). Before that, its mode is that of whoever has it.
+func (t *terminal) claim() {
+	_ = t.control(func(fd int) error { return unix.IoctlSetInt(fd, unix.TCSBRK, 1) }) // tcdrain(3)
+}
+
 // engage turns echo and line editing off, until restore. Ctrl-C stays a
 // signal, which reaches us whether we read or not.
 func (t *terminal) engage() error {
+	t.mode.Lock()
+	defer t.mode.Unlock()
 	if t.saved != nil {
 		return nil
 	}
+	t.claim()
 	return t.control(func(fd int) error {
 		saved, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 		if err != nil {
@@ -97,8 +110,30 @@ func (t *terminal) engage() error {
 	})
 }
 
+// raw has every key come as it is, until restore. What was typed already stays.
+func (t *terminal) raw() error {
+	t.mode.Lock()
+	defer t.mode.Unlock()
+	t.claim()
+	return t.control(func(fd int) error {
+		before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if err == nil {
+			_, err = term.MakeRaw(fd)
+		}
+		if err != nil {
+			return fmt.Errorf("make the terminal raw: %w", err)
+		}
+		if t.saved == nil {
+			t.saved = before
+		}
+		return nil
+	})
+}
+
 // restore gives the terminal its mode back.
 func (t *terminal) restore() {
+	t.mode.Lock()
+	defer t.mode.Unlock()
 	if t.saved == nil {
 		return
 	}
