@@ -20,6 +20,8 @@
 //	process.go   what keeps answers from other processes of the same user
 //	terminal.go  the terminal: its mode, reading a line into a secret
 //	ask.go       prompts on the terminal, one after the other
+//	opening.go   a session from OpenSession to its end, for open and run
+//	run_...      the terminal and the signals of run
 //	the others   one subcommand each
 //
 // Exit codes:
@@ -35,4 +37,7 @@
 //	8  cancelled
 //	9  timed out
 //	10 policy check only: polkit decides
+//	127 run only: the command could not be started
+//
+// run exits with the exit code of its command, once that has started.
 package main

@@ -22,6 +22,7 @@ const (
 	exitCancelled   = 8
 	exitTimedOut    = 9
 	exitPolkit      = 10
+	exitNotStarted  = 127 // as of shells, and of run0 and sudo
 )
 
 const exitHelp = `Exit codes:
@@ -35,7 +36,10 @@ const exitHelp = `Exit codes:
   7  the authentication or the session failed
   8  cancelled
   9  timed out
-  10 policy check only: polkit decides`
+  10 policy check only: polkit decides
+  127 run only: the command could not be started
+
+run exits with the exit code of its command, once that has started.`
 
 // usageError is a command line that cannot be right.
 type usageError struct{ error }
@@ -55,7 +59,7 @@ var exitCodes = map[api.Code]int{
 	api.Unavailable:          exitSession,
 	api.MaxTries:             exitSession,
 	api.PAMFailed:            exitSession,
-	api.CommandFailed:        exitSession,
+	api.CommandFailed:        exitNotStarted,
 	api.WorkerFailed:         exitSession,
 	api.Cancelled:            exitCancelled,
 	api.TimedOut:             exitTimedOut,

@@ -77,7 +77,7 @@ func (t *tool) root() *cobra.Command {
 	}
 	root.PersistentFlags().BoolVar(&t.out.json, "json", false, "write one JSON object a line")
 	root.PersistentFlags().BoolVar(&t.noPassword, "no-ask-password", false, "do not have polkit ask for a password")
-	root.AddCommand(t.openCommand(), t.listCommand(), t.showCommand(), t.promptsCommand(), t.answerCommand(),
+	root.AddCommand(t.openCommand(), t.runCommand(), t.listCommand(), t.showCommand(), t.promptsCommand(), t.answerCommand(),
 		t.cancelCommand(), t.closeCommand(), t.watchCommand(), t.agentCommand(), t.policyCommand())
 	return root
 }

@@ -37,10 +37,12 @@ func options(t testing.TB) system.Options {
 	probe := modules.Probe(t)
 	rest := "\naccount required pam_permit.so\npassword required pam_permit.so\nsession required " + probe + "\n"
 	return system.Options{Stacks: map[string]string{
-		"permit": system.Permit(),
-		"deny":   system.Deny(),
+		"permit":        system.Permit(),
+		"pamprompt-run": system.Permit(),
+		"deny":          system.Deny(),
 		"password": "auth required " + probe + " [auth:ask=secret,Password: ] auth:expect=secret auth:export=ANSWER" +
 			" [auth:info=almost there]" + rest,
+		"stubborn": "auth required " + probe + " auth:converr=PAM_AUTH_ERR [auth:ask=secret,Password: ]" + rest,
 		"factors": "auth required " + probe + " [auth:ask=secret,Password: ] auth:expect=secret" +
 			" [auth:info=look at your token] [auth:ask=visible,Code: ] auth:expect=123456 auth:export=CODE" + rest,
 		// "red" in red, an 8-bit CSI, the right-to-left override, a new title
@@ -49,6 +51,10 @@ func options(t testing.TB) system.Options {
 		"echo":   "auth required " + probe + " [auth:ask=visible,Name: ] auth:export=NAME" + rest,
 		"greet":  "auth required " + probe + " auth:info=hello" + rest,
 		"binary": "auth required " + probe + " auth:ask=binary,hex:000000060141" + rest,
+		// root does not authenticate to run something, but is asked what unlocks a home
+		"unclosed": strings.Replace(system.Permit(), "session required pam_permit.so", "session required "+probe+" close:result=PAM_SESSION_ERR", 1),
+		"unlock": "auth required " + probe + " auth:result=PAM_AUTH_ERR\naccount required pam_permit.so\nsession required " + probe +
+			" open:info=locked [open:ask=secret,Passphrase: ] open:expect=secret close:info=locked-again\n",
 	}}
 }
 

@@ -39,21 +39,35 @@ type person struct {
 	read   int // how much of screen was seen by see
 }
 
-// at starts the client on a terminal.
+// at starts the client on a terminal, with pipes for what it writes.
 func at(t *testing.T, s *system.System, args ...string) *person {
 	t.Helper()
-	p := &person{t: t}
-	p.more = sync.NewCond(&p.mu)
-	p.keys, p.tty = pty.Open(t)
-	p.cmd = exec.Command("pamprompt-client", args...) // testscript.Main has put it on PATH
-	p.cmd.Env = s.Environment()
-	p.cmd.Stdin, p.cmd.Stderr = p.tty, &p.stderr
+	p := arrive(t, s, exec.Command("pamprompt-client", args...)) // testscript.Main has put it on PATH
+	p.cmd.Stderr = &p.stderr
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.stdout = bufio.NewReader(stdout)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	p.sit(args)
+	return p
+}
+
+// arrive is a person whose program has not started yet.
+func arrive(t *testing.T, s *system.System, cmd *exec.Cmd) *person {
+	t.Helper()
+	p := &person{t: t, cmd: cmd}
+	p.more = sync.NewCond(&p.mu)
+	p.keys, p.tty = pty.Open(t)
+	cmd.Env, cmd.Stdin = s.Environment(), p.tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	return p
+}
+
+// sit starts the program.
+func (p *person) sit(args []string) {
+	t := p.t
+	t.Helper()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +86,6 @@ func at(t *testing.T, s *system.System, args ...string) *person {
 			t.Logf("the terminal of %v shows %q, standard error is %q", args, p.screen, &p.stderr)
 		}
 	})
-	return p
 }
 
 func (p *person) watch() {
