@@ -220,6 +220,9 @@ func heading(p api.Prompt) string {
 	if p.Attempt > 1 {
 		fmt.Fprintf(&b, ", attempt %d", p.Attempt)
 	}
+	if len(p.Command) > 0 {
+		fmt.Fprintf(&b, "\nto run: %s", cleanLine(strings.Join(p.Command, " ")))
+	}
 	if p.Reason != "" {
 		fmt.Fprintf(&b, "\nreason, in the caller's words: %s", cleanLine(p.Reason))
 	}

@@ -21,6 +21,7 @@
 //	terminal.go  the terminal: its mode, reading a line into a secret
 //	ask.go       prompts on the terminal, one after the other
 //	opening.go   a session from OpenSession to its end, for open and run
+//	polkit.go    has polkit ask on the terminal
 //	run_...      the terminal and the signals of run
 //	the others   one subcommand each
 //

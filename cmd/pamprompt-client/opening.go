@@ -44,6 +44,7 @@ func (o *opening) begin(ctx context.Context, service, user string, options api.O
 	calling, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(promptness, cancel) })()
+	defer o.askForPolkit(calling)()
 	o.session, err = o.client.Open(calling, service, user, options)
 	return interrupted(ctx, err)
 }

@@ -4,12 +4,16 @@ package security
 
 import (
 	"fmt"
+	"io"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/godbus/dbus/v5"
 
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/tests/pty"
 	"github.com/pamprompt/pamprompt/tests/system"
 )
 
@@ -168,4 +172,48 @@ func TestOnlyWhoMayEndASessionSignalsIt(t *testing.T) {
 			t.Errorf("it ended with status %d", got)
 		}
 	})
+}
+
+// Who is not root, and at a terminal, is asked there by polkit's own agent, which
+// the client starts. Its helper runs PAM, which lets anybody in here.
+func TestPolkitAsksOnTheTerminalOfTheClient(t *testing.T) {
+	b := start(t, system.MachineOptions{Policy: running, Options: system.Options{Stacks: runStacks()}})
+	reachable(t, b)
+	at := func(args ...string) (code int, shown string) {
+		t.Helper()
+		keys, tty := pty.Open(t)
+		if err := os.Chown(tty.Name(), int(system.Opener.UID), -1); err != nil {
+			t.Fatal(err)
+		}
+		cmd := b.Inside(t, system.Opener, "setsid", append([]string{"--ctty", "--wait", b.Programs.Client}, args...)...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_ = tty.Close()
+		screen, _ := io.ReadAll(keys) // until nobody has the terminal any more
+		_ = keys.Close()
+		_ = cmd.Wait()
+		return cmd.ProcessState.ExitCode(), string(screen)
+	}
+	run := []string{"run", "--service", "run-never", "--user", "anna", "--", "sh", "-c", "exit 5"}
+	if code, shown := at(run...); code != 5 || !strings.Contains(shown, "org.pamprompt.run") || !strings.Contains(shown, "“run-never”") {
+		t.Errorf("exit code %d\n%s", code, shown)
+	}
+	if code, shown := at(append([]string{"--no-ask-password"}, run...)...); code != 4 || strings.Contains(shown, "AUTHENTICATING") {
+		t.Errorf("with --no-ask-password: exit code %d\n%s", code, shown)
+	}
+	if code, shown := at("open", "--no-ask", "nosuch", "anna"); code != 4 || strings.Contains(shown, "AUTHENTICATING") {
+		t.Errorf("what no rule lets: exit code %d\n%s", code, shown)
+	}
+}
+
+// reachable lets others than root run the programs.
+func reachable(t *testing.T, b *bench) {
+	t.Helper()
+	for _, dir := range []string{b.Dir, b.Programs.Dir} {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
