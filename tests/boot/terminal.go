@@ -86,19 +86,33 @@ func (s *Terminal) press(keys string) {
 func (s *Terminal) leave() string {
 	s.t.Helper()
 	s.press("\x04")
+	screen, code := s.end()
+	if code != 0 {
+		s.t.Errorf("after Ctrl-D the program ended with status %d", code)
+	}
+	return screen
+}
+
+// end waits for the end of the program and returns all that was shown, and its exit code.
+func (s *Terminal) end() (screen string, code int) {
+	s.t.Helper()
 	select {
 	case <-s.over:
 	case <-time.After(patience):
 		_ = s.program.Process.Kill()
-		s.t.Errorf("after Ctrl-D the program still runs")
+		s.t.Errorf("the program still runs; the terminal shows\n%s", s.text())
 		<-s.over
 	}
 	var status *exec.ExitError
 	if err := s.program.Wait(); err != nil && !errors.As(err, &status) {
 		s.t.Error(err)
-	} else if err != nil {
-		s.t.Errorf("the program ended with %v", status)
 	}
 	_ = s.keys.Close()
+	return s.text(), s.program.ProcessState.ExitCode()
+}
+
+func (s *Terminal) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	return s.shown.String()
 }
