@@ -37,6 +37,7 @@ type wanted struct {
 	timeout                    time.Duration
 	attempts                   uint32
 	pty, pipe, noAsk           bool
+	authenticate               bool // whoever we are
 }
 
 func (t *tool) runCommand() *cobra.Command {
@@ -66,6 +67,7 @@ func (t *tool) runCommand() *cobra.Command {
 	f.StringVar(&w.reason, "reason", "", "`text` shown to whoever answers")
 	f.DurationVar(&w.timeout, "timeout", 0, "how long a prompt waits, such as 90s; 0 = for ever")
 	f.Uint32Var(&w.attempts, "attempts", 3, "how often to ask for an answer that is wrong")
+	f.BoolVar(&w.authenticate, "authenticate", false, "have the user authenticate, even if root calls, or polkit would do without")
 	f.BoolVar(&w.noAsk, "no-ask", false, "do not ask on the terminal: somebody else answers")
 	cmd.MarkFlagsMutuallyExclusive("pty", "pipe")
 	return cmd
@@ -81,6 +83,9 @@ func (w wanted) options(command []string) (api.Options, error) {
 	o := api.Options{
 		Command: slices.Clone(command), LoginShell: len(command) == 0, Authenticate: api.AuthenticateUnlessPermitted,
 		Reason: w.reason, Timeout: w.timeout, Attempts: w.attempts,
+	}
+	if w.authenticate {
+		o.Authenticate = api.AuthenticateAlways
 	}
 	var err error
 	if len(command) > 0 && strings.Contains(command[0], "/") {

@@ -60,6 +60,8 @@ func suite(t *testing.T, name string, more ...string) {
 		{"b: a command in a pipeline", aCommandInAPipeline},
 		{"b: polkit lets run", polkitLetsRun},
 		{"b: a rule lets run", aRuleLetsRun},
+		{"docs: run a command as another user", theRunPage},
+		{"docs: prompts for my own daemon", aDaemonOfOnesOwn},
 		{"c: a second factor", aSecondFactor},
 		{"the home is unlocked at boot", theHomeIsUnlockedAtBoot},
 		{"e: a reboot closes sessions", aRebootClosesSessions},
