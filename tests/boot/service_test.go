@@ -17,6 +17,12 @@ session  required pam_permit.so
 // call is what busctl calls the manager with.
 const call = "busctl call org.pamprompt.Broker1 /org/pamprompt/Broker1 org.pamprompt.Broker1.Manager "
 
+const (
+	mainPID = "systemctl show --property=MainPID --value pamprompt-broker.service"
+	// another tells whether the broker is another than that of the number that follows.
+	another = "pid=$(" + mainPID + `); test "$pid" != 0 && test "$pid" != `
+)
+
 // account makes a user with a password.
 func (m *Machine) account(t *testing.T, user, password string) {
 	t.Helper()
@@ -121,14 +127,13 @@ func theUnitOfACallerIsKnown(t *testing.T, m *Machine) {
 }
 
 func aBrokerThatHangsIsKilled(t *testing.T, m *Machine) {
-	const mainPID = "systemctl show --property=MainPID --value pamprompt-broker.service"
 	m.Shell(t, `mkdir -p /run/systemd/system/pamprompt-broker.service.d
 		printf '[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n' >/run/systemd/system/pamprompt-broker.service.d/test.conf
 		systemctl daemon-reload; systemctl restart pamprompt-broker.service`)
 	session, prompt := m.open(t)
 	hung := m.Shell(t, mainPID)
 	m.Run(t, "kill", "-STOP", hung)
-	m.Await(t, "another broker", "/bin/sh", "-c", "pid=$("+mainPID+`); test "$pid" != 0 && test "$pid" != `+hung)
+	m.Await(t, "another broker", "/bin/sh", "-c", another+hung)
 	m.Await(t, "the worker", "pamprompt-client", "show", session)
 	m.answer(t, session, prompt)
 	m.closeSession(t, session)
@@ -150,6 +155,17 @@ func anUpgradeKeepsSessions(t *testing.T, m *Machine) {
 	m.closeSession(t, done)
 	m.closeSession(t, waiting)
 	session, prompt := m.open(t) // by a worker of the new pool
+	m.answer(t, session, prompt)
+	m.closeSession(t, session)
+}
+
+// Broker, socket and pool are of no target, and stopped; the next call starts them.
+func anotherTargetKeepsSessions(t *testing.T, m *Machine) {
+	session, prompt := m.open(t)
+	m.Await(t, "what closes sessions", "systemctl", "is-active", "pamprompt-sessions.service")
+	stopped := m.Shell(t, mainPID)
+	m.Run(t, "systemctl", "isolate", "multi-user.target")
+	m.Await(t, "another broker with the session", "/bin/sh", "-c", "pamprompt-client show "+session+" >/dev/null && "+another+stopped)
 	m.answer(t, session, prompt)
 	m.closeSession(t, session)
 }

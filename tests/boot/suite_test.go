@@ -51,6 +51,7 @@ func suite(t *testing.T, name string, more ...string) {
 		{"the unit takes nothing from modules", theUnitTakesNothingFromModules},
 		{"a broker that hangs is killed and its sessions stay", aBrokerThatHangsIsKilled},
 		{"an upgrade keeps sessions", anUpgradeKeepsSessions},
+		{"another target keeps sessions", anotherTargetKeepsSessions},
 		{"a homed user", aHomedUser},
 		{"a: nobody unlocks the home", nobodyUnlocksTheHome},
 		{"a: systemd's agent unlocks the home", systemdsAgentUnlocksTheHome},
