@@ -12,6 +12,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pamprompt/pamprompt/conv/convtest"
 	"github.com/pamprompt/pamprompt/tests/modules"
 )
@@ -91,6 +93,7 @@ func TestAWrongCommandLineSaysSo(t *testing.T) {
 // TestTheProcessThatModulesRunIn has a module look at it.
 func TestTheProcessThatModulesRunIn(t *testing.T) {
 	t.Setenv("NOT_TO_BE", "inherited")
+	hard := allowCore(t)
 	dir := stack(t, "auth:facts={dir}/auth open:facts={dir}/open close:facts={dir}/close")
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -102,8 +105,8 @@ func TestTheProcessThatModulesRunIn(t *testing.T) {
 	_ = theirs.Close()
 	convtest.Play(broker.Accept(), convtest.Start("test", "root"))
 	process.Wait()
-	want := "main thread 1\nvariables 0\ndumpable 0\ncore 0\numask 022\ncwd /\nsession leader 1\n" +
-		"SIGPIPE ignored 0\ninherited descriptors 0\n"
+	want := fmt.Sprintf("main thread 1\nvariables 0\ndumpable 0\ncore 0 of %d\numask 022\ncwd /\nsession leader 1\n"+
+		"SIGPIPE ignored 0\ninherited descriptors 0\n", hard)
 	for _, phase := range []string{"auth", "open", "close"} {
 		got, err := os.ReadFile(filepath.Join(dir, phase))
 		if err != nil {
@@ -113,6 +116,21 @@ func TestTheProcessThatModulesRunIn(t *testing.T) {
 			t.Errorf("in %s modules found\n%snot\n%s", phase, got, want)
 		}
 	}
+}
+
+// allowCore lets what the test starts leave core files as large as it may, and returns
+// how large.
+func allowCore(t *testing.T) (hard uint64) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: limit.Max, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_CORE, &limit) })
+	return limit.Max
 }
 
 // TestCrashes: a module that crashes ends the process by its signal, and no

@@ -32,7 +32,10 @@ func harden() error {
 	ignoreSignals()
 	defaultFaults()
 	closeOnExec()
-	if err := secret.ProtectProcess(); err != nil {
+	if err := forbidCore(); err != nil {
+		return err
+	}
+	if err := secret.NotDumpable(); err != nil {
 		return err
 	}
 	// Modules obey variables that a login program would not have.
@@ -42,6 +45,22 @@ func harden() error {
 		return err
 	}
 	return standardNull()
+}
+
+// forbidCore has this process leave no core file. The hard limit stays: it is that of
+// what runs in the session, and root in a container may not raise it again
+// (CAP_SYS_RESOURCE).
+func forbidCore() error {
+	var limit unix.Rlimit
+	err := unix.Getrlimit(unix.RLIMIT_CORE, &limit)
+	if err == nil {
+		limit.Cur = 0
+		err = unix.Setrlimit(unix.RLIMIT_CORE, &limit)
+	}
+	if err != nil {
+		return fmt.Errorf("forbid core files: %w", err)
+	}
+	return nil
 }
 
 // closeOnExec keeps what modules start from inheriting the pool's socket, and

@@ -9,7 +9,7 @@ import (
 )
 
 // about is what somebody looks at first.
-const about = "id; pwd; loginctl --no-pager session-status; echo loginuid $(cat /proc/self/loginuid); echo files $(ulimit -n); tty"
+const about = "id; pwd; loginctl --no-pager session-status; echo loginuid $(cat /proc/self/loginuid); echo files $(ulimit -n); echo core $(ulimit -c) $(ulimit -Hc); tty"
 
 // aCommandRunsInTheHome is run0's way into a home that is locked.
 func aCommandRunsInTheHome(t *testing.T, m *Machine) {
@@ -19,11 +19,11 @@ func aCommandRunsInTheHome(t *testing.T, m *Machine) {
 	terminal.enter("wrong-horse")
 	terminal.await("assword")
 	terminal.enter("correct-horse")
-	terminal.await("files")
+	terminal.await("core")
 	screen, code := terminal.end()
 	for _, want := range []string{
 		`uid=60100\(anna\)`, `(?m)^/home/anna\r$`, `Service: pamprompt-run`, `[Tt]ype:? tty`, `[Cc]lass:? user`, `TTY: pts/[0-9]+`,
-		`Unit: session-[0-9a-z]+\.scope`, `loginuid 60100`, `files 777`, `(?m)^/dev/pts/[0-9]+\r$`,
+		`Unit: session-[0-9a-z]+\.scope`, `loginuid 60100`, `files 777`, `core 0 unlimited`, `(?m)^/dev/pts/[0-9]+\r$`,
 	} {
 		if !regexp.MustCompile(want).MatchString(screen) {
 			t.Errorf("there is no %s", want)

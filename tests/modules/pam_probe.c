@@ -290,9 +290,9 @@ static int facts(const char *file)
 		variables++;
 	if (!f)
 		return PAM_SYSTEM_ERR;
-	fprintf(f, "main thread %d\nvariables %d\ndumpable %d\ncore %lu\numask %03o\ncwd %s\nsession leader %d\n"
+	fprintf(f, "main thread %d\nvariables %d\ndumpable %d\ncore %lu of %lu\numask %03o\ncwd %s\nsession leader %d\n"
 		"SIGPIPE ignored %d\ninherited descriptors %d\n",
-		syscall(SYS_gettid) == getpid(), variables, prctl(PR_GET_DUMPABLE), (unsigned long)core.rlim_max,
+		syscall(SYS_gettid) == getpid(), variables, prctl(PR_GET_DUMPABLE), (unsigned long)core.rlim_cur, (unsigned long)core.rlim_max,
 		mask, cwd, getsid(0) == getpid(), sigpipe.sa_handler == SIG_IGN, inheritable());
 	free(cwd);
 	return fclose(f) == 0 ? PAM_SUCCESS : PAM_SYSTEM_ERR;
