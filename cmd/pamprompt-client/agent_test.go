@@ -84,6 +84,17 @@ func TestAgent(t *testing.T) {
 		p.press(ctrlD)
 		p.exits(exitOK)
 	})
+	t.Run("says what the answer lets run", func(t *testing.T) {
+		p := at(t, s, "agent")
+		p.see(idle)
+		session := begin(t, s, "password", "nobody", api.Options{Command: []string{"echo", "two words", "\x1b[31m"}})
+		p.see("to run: [\"echo\" \"two words\" \"\\x1b[31m\"]\r\n")
+		p.see("Password: ")
+		p.press("secret" + enter)
+		wantOpen(t, session)
+		p.press(ctrlD)
+		p.exits(exitOK)
+	})
 	t.Run("a withdrawn prompt vanishes", func(t *testing.T) {
 		p := at(t, s, "agent")
 		p.see(idle)

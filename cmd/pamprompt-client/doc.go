@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command pamprompt-client is pamprompt on the command line: it opens PAM
-// sessions, lists and answers prompts, watches, and is an agent for the
-// terminal. It speaks to the broker on the system bus, or on the bus that
-// DBUS_SYSTEM_BUS_ADDRESS names, through package api and nothing else.
+// sessions, runs commands in them, lists and answers prompts, watches, and is an
+// agent for the terminal. It speaks to the broker on the system bus, or on the
+// bus that DBUS_SYSTEM_BUS_ADDRESS names, through package api and nothing else.
 //
 // It takes no secret from its arguments or its environment, which other
 // processes can read, keeps none in a Go string, and writes none anywhere.

@@ -42,7 +42,7 @@ func options(t testing.TB) system.Options {
 		"deny":          system.Deny(),
 		"password": "auth required " + probe + " [auth:ask=secret,Password: ] auth:expect=secret auth:export=ANSWER" +
 			" [auth:info=almost there]" + rest,
-		"stubborn": "auth required " + probe + " auth:converr=PAM_AUTH_ERR [auth:ask=secret,Password: ]" + rest,
+		"stubborn": "auth required " + probe + " auth:converr=PAM_SUCCESS [auth:ask=secret,Password: ]" + rest,
 		"factors": "auth required " + probe + " [auth:ask=secret,Password: ] auth:expect=secret" +
 			" [auth:info=look at your token] [auth:ask=visible,Code: ] auth:expect=123456 auth:export=CODE" + rest,
 		// "red" in red, an 8-bit CSI, the right-to-left override, a new title

@@ -23,7 +23,6 @@ type opening struct {
 	watcher    *api.Watcher
 	interrupts chan os.Signal // nil where a signal ends the context
 	asker      *asker         // nil when we do not ask
-	quiet      bool           // without a terminal, say nothing about prompts and messages
 	decisive   bool           // Ctrl-D at a prompt leaves, whatever a module makes of a question that is cancelled
 	session    *api.Session
 	state      string              // the session's, as last reported
@@ -204,7 +203,7 @@ func (o *opening) event(e api.Event) error {
 
 // tell says on standard error what there is no terminal for.
 func (o *opening) tell(format string, args ...any) {
-	if o.asker == nil && !o.quiet && !o.out.json {
+	if o.asker == nil && !o.out.json {
 		fmt.Fprintln(o.stderr, cleanText(fmt.Sprintf(format, args...)))
 	}
 }

@@ -161,7 +161,7 @@ func (t *tool) run(cmd *cobra.Command, w wanted, args []string) error {
 	}
 	t.started = true
 	r := &running{
-		opening: opening{tool: t, prompts: map[uint64]struct{}{}, quiet: true, decisive: true},
+		opening: opening{tool: t, prompts: map[uint64]struct{}{}, decisive: true},
 		signals: make(chan os.Signal, 64), continued: make(chan os.Signal, 1),
 	}
 	// Of those that come early both channel and context hear, so none is lost in between.
@@ -202,7 +202,9 @@ func (r *running) onTerminal(w wanted, options *api.Options, do func() error) er
 		}
 		defer f.close()
 		r.front = f
-		signal.Ignore(unix.SIGPIPE) // which would leave our terminal raw; a write fails instead
+		// It would leave our terminal raw: a write fails instead. It is not ignored,
+		// since polkit's agent, a child of ours, would ignore it too.
+		signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 		options.Stdio, options.ControllingTerminal = []*os.File{f.slave, f.slave, f.slave}, true
 	}
 	return do()
@@ -281,10 +283,11 @@ func (r *running) forward(ctx context.Context) (api.Properties, error) {
 	signal.Notify(r.signals, heeded(stopping)...)
 	signal.Notify(r.continued, unix.SIGCONT)
 	defer signal.Stop(r.continued)
-	r.courier = newCourier(ctx, r.session)
+	r.courier = newCourier(ctx, r.session, r.front)
 	over, err := r.handOver()
 	exited := make(chan exit, 1)
 	go func() {
+		defer r.front.guard()
 		last, err := r.session.WaitExit(ctx)
 		exited <- exit{last, err}
 	}()
@@ -366,11 +369,15 @@ func (r *running) unwind(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := patiently(ctx, r.session, func() error { return r.session.Close(ctx) }); err != nil {
-		return interrupted(ctx, err)
+	err := patiently(ctx, r.session, func() error { return r.session.Close(ctx) })
+	if err == nil {
+		err = r.until(ctx, api.StateClosed)
 	}
-	if err := r.until(ctx, api.StateClosed); err != nil {
-		return err
+	switch {
+	case errors.Is(err, api.NoSuchSession):
+		return nil // a broker that was started again since never knew it
+	case err != nil:
+		return interrupted(ctx, err)
 	}
 	if p, err := r.session.Properties(ctx); err == nil && p.PAMResult != 0 {
 		return errors.New(p.ResultText)

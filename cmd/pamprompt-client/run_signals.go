@@ -30,7 +30,7 @@ var (
 
 // heeded leaves out what we were started to ignore, as nohup does.
 func heeded(signals []os.Signal) []os.Signal {
-	var list []os.Signal
+	list := []os.Signal{unix.SIGKILL} // which never comes; an empty list would mean all
 	for _, s := range signals {
 		if !signal.Ignored(s) {
 			list = append(list, s)
@@ -116,9 +116,10 @@ type courier struct {
 // undelivered is how many signals may wait. Whoever sends another one wants to leave.
 const undelivered = 8
 
-func newCourier(ctx context.Context, s *api.Session) *courier {
+func newCourier(ctx context.Context, s *api.Session, front *forwarding) *courier {
 	c := &courier{orders: make(chan order, undelivered), failed: make(chan error, 1)}
 	go func() {
+		defer front.guard()
 		for {
 			select {
 			case o := <-c.orders:

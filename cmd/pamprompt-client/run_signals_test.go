@@ -161,3 +161,28 @@ func TestASignalGivesUpWaitingForTheEndOfTheSession(t *testing.T) {
 	p.see("is still being closed")
 	p.exits(4)
 }
+
+// Nobody is left to wait for it.
+func TestAHangupDoesNotWaitForTheEndOfTheSession(t *testing.T) {
+	o := options(t)
+	o.BrokerArgs = []string{"--close-timeout", "5s"}
+	s := system.Start(t, o)
+	p := onTerminal(t, s, "sh", "-c", "trap '' HUP; "+ready)
+	p.see("ready")
+	session := p.session(s)
+	p.signal(unix.SIGHUP)
+	p.exits(exitCancelled)
+	if properties, err := session.Properties(bounded(t)); err != nil || properties.Ended() {
+		t.Errorf("the session is %s (%v)", properties.State, err)
+	}
+}
+
+func TestHoldKeepsWhatModulesSay(t *testing.T) {
+	var r running
+	for _, e := range []api.Event{api.SessionAdded{}, api.Message{}, api.SessionChanged{}, api.Prompt{}, api.PromptClosed{}, api.BrokerGone{}, api.BrokerBack{}} {
+		r.hold(e)
+	}
+	if len(r.held) != 4 {
+		t.Errorf("it holds %v", r.held)
+	}
+}

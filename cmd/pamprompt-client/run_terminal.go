@@ -20,6 +20,7 @@ type forwarding struct {
 	keyboard      *terminal  // ours; nil when standard input is none
 	own           bool       // the keyboard is nobody else's to close
 	shape         *os.File   // a terminal of ours, whose size the command's has; or nil
+	screen        *os.File   // ours: standard output
 	over          chan error // why to leave, although the command runs
 
 	escape  escape
@@ -38,7 +39,7 @@ const typedAhead = 64
 // asked on, or nil.
 func newForwarding(asking *terminal) (*forwarding, error) {
 	f := &forwarding{
-		over: make(chan error, 1), typed: make(chan []byte, typedAhead), stopped: make(chan struct{}),
+		screen: os.Stdout, over: make(chan error, 1), typed: make(chan []byte, typedAhead), stopped: make(chan struct{}),
 	}
 	var err error
 	if xterm.IsTerminal(0) {
@@ -113,12 +114,13 @@ func (f *forwarding) engage() error {
 
 // rest gives our terminal its mode back.
 func (f *forwarding) rest() {
-	if f.keyboard != nil {
+	if f != nil && f.keyboard != nil {
 		f.keyboard.restore()
 	}
 }
 
-// guard is deferred in each goroutine: a panic there runs no defer of main's.
+// guard is deferred in each goroutine: a panic there runs no defer of main's. f may
+// be nil.
 func (f *forwarding) guard() {
 	if p := recover(); p != nil {
 		f.rest()
@@ -138,7 +140,7 @@ func (f *forwarding) show() {
 }
 
 func (f *forwarding) write(output []byte) error {
-	_, err := os.Stdout.Write(output)
+	_, err := f.screen.Write(output)
 	if err != nil {
 		f.leave(fmt.Errorf("show what the command writes: %w", err))
 	}

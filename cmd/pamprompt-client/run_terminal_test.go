@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -21,10 +22,21 @@ import (
 func TestRunOnATerminal(t *testing.T) {
 	s := system.Start(t, options(t))
 	t.Run("it is another one, like ours", func(t *testing.T) {
-		p := onTerminal(t, s, "sh", "-c", "tty; stty size; stty -a | grep -o 'intr = [^;]*'; test -t 0 && test -t 1 && test -t 2 && exit 3")
+		p := arrive(t, s, exec.Command("pamprompt-client", "run",
+			"sh", "-c", "tty; stty size; stty -a | grep -o 'intr = [^;]*'; test -t 0 && test -t 1 && test -t 2 && exit 3"))
+		mode, err := unix.IoctlGetTermios(int(p.tty.Fd()), unix.TCGETS)
+		if err == nil {
+			mode.Cc[unix.VINTR] = 2
+			err = unix.IoctlSetTermios(int(p.tty.Fd()), unix.TCSETS, mode)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.cmd.Stdout, p.cmd.Stderr = p.tty, p.tty
+		p.sit(nil)
 		p.see("/dev/pts/")
 		p.see("24 200")
-		p.see("intr = ^C")
+		p.see("intr = ^B")
 		p.exits(3)
 		p.never(p.tty.Name() + "\r\n")
 	})
@@ -77,8 +89,9 @@ func TestRunOnATerminal(t *testing.T) {
 		p.exits(4)
 	})
 	t.Run("it may close it and come back", func(t *testing.T) {
-		p := onTerminal(t, s, "sh", "-c", "exec </dev/null >/dev/null 2>&1; cat; echo back >/dev/tty; exit 4")
+		p := onTerminal(t, s, "sh", "-c", "exec </dev/null >/dev/null 2>&1; cat; cat; cat; cat; exec >/dev/tty </dev/tty; echo back; read -r line; exit 4")
 		p.see("back")
+		p.press(enter)
 		p.exits(4)
 	})
 	t.Run("a signal ends it", func(t *testing.T) {
@@ -224,6 +237,52 @@ func TestRunOnAnotherTerminal(t *testing.T) {
 	if err != nil || mode.Lflag&unix.ECHO == 0 {
 		t.Errorf("the other terminal is left in mode %+v, %v", mode, err)
 	}
+}
+
+// onPipe is a forwarding that shows what comes on a pipe.
+func onPipe(t *testing.T) (f *forwarding, screen *os.File) {
+	t.Helper()
+	f, err := newForwarding(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.close)
+	if screen, f.screen, err = os.Pipe(); err != nil {
+		t.Fatal(err)
+	}
+	return f, screen
+}
+
+func TestWhatTheTerminalHoldsIsShown(t *testing.T) {
+	f, screen := onPipe(t)
+	defer func() { _ = screen.Close() }()
+	if _, err := f.slave.WriteString("last words"); err != nil {
+		t.Fatal(err)
+	}
+	f.settle(t.Context())
+	_ = f.screen.Close()
+	if got, err := io.ReadAll(screen); string(got) != "last words" || err != nil {
+		t.Errorf("it shows %q, %v", got, err)
+	}
+}
+
+func TestWhatIsWrittenWithoutEndIsNotWaitedFor(t *testing.T) {
+	f, screen := onPipe(t)
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(io.Discard, screen)
+	}()
+	yes := exec.Command("yes")
+	yes.Stdout = f.slave
+	if err := yes.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if !f.settle(bounded(t)) {
+		t.Error("it has waited for the end")
+	}
+	_, _, _ = yes.Process.Kill(), yes.Wait(), f.screen.Close()
+	<-read
 }
 
 func TestAPanicLeavesTheTerminalAsItWas(t *testing.T) {

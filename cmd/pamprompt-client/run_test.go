@@ -259,7 +259,7 @@ func TestRunOfSomebodyElse(t *testing.T) {
 		p.never("secret")
 	})
 	for name, key := range map[string]string{"Ctrl-C": ctrlC, "Ctrl-D": ctrlD} {
-		t.Run(name+" ends it, though the module takes it for a wrong answer", func(t *testing.T) {
+		t.Run(name+" ends it, though the module goes on without an answer", func(t *testing.T) {
 			p := as("--service", "stubborn", "true")
 			p.see("Password: ")
 			p.press(key)
