@@ -50,3 +50,4 @@ put 0644 "$prefix/share/dbus-1/system.d" dbus-1/system.d/org.pamprompt.Broker1.c
 put 0644 "$prefix/share/dbus-1/interfaces" dbus-1/interfaces/*.xml
 put 0644 "$prefix/share/polkit-1/actions" dist/polkit/org.pamprompt.policy
 put 0644 "$prefix/share/doc/pamprompt" README.md SECURITY.md CHANGELOG.md LICENSE
+put 0644 "$prefix/share/doc/pamprompt/docs" docs/*.md

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -221,13 +222,26 @@ func heading(p api.Prompt) string {
 		fmt.Fprintf(&b, ", attempt %d", p.Attempt)
 	}
 	if len(p.Command) > 0 {
-		fmt.Fprintf(&b, "\nto run: %s", cleanLine(strings.Join(p.Command, " ")))
+		fmt.Fprintf(&b, "\nto run: %s", cleanLine(commandLine(p.Command)))
 	}
 	if p.Reason != "" {
 		fmt.Fprintf(&b, "\nreason, in the caller's words: %s", cleanLine(p.Reason))
 	}
 	return b.String()
 }
+
+// commandLine is a command as one would type it in a shell.
+func commandLine(words []string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		if quoted[i] = word; !plainWord.MatchString(word) {
+			quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=,+@%-]+$`)
 
 // owner is who opened the session, or asks without one: the uid is certain, the rest for display.
 func owner(p api.Prompt) string {

@@ -91,3 +91,10 @@ func TestEveryCodeHasAnExitCode(t *testing.T) {
 		t.Errorf("any other error: exit code %d", got)
 	}
 }
+
+func TestACommandIsShownAsOneWouldTypeIt(t *testing.T) {
+	p := api.Prompt{User: "anna", Service: "run", Command: []string{"sh", "-c", "echo 'a b'\x1b; exit", "", "-x=1"}}
+	if got, want := heading(p), `to run: sh -c 'echo '\''a b'\''?; exit' '' -x=1`; !strings.HasSuffix(got, "\n"+want) {
+		t.Errorf("it is %q, not %q", got, want)
+	}
+}
