@@ -88,6 +88,7 @@ func TestCheckStart(t *testing.T) {
 		{"a command by a relative path", command("bin/true"), false},
 		{"a command with a NUL", command("true", "a\x00b"), false},
 		{"a command at home", in("~"), true},
+		{"a command below home", in("~/src"), true},
 		{"a command in a directory", in("/srv"), true},
 		{"a command in a relative directory", in("srv"), false},
 		{"a command in somebody else's home", in("~root"), false},
@@ -97,6 +98,18 @@ func TestCheckStart(t *testing.T) {
 			s.Command = &Command{Arguments: []string{"true"}, Stdio: true, Terminal: true}
 		}, true},
 		{"a command on no terminal", func(s *Start) { s.Command = &Command{Arguments: []string{"true"}, Terminal: true} }, false},
+		{"a login shell", func(s *Start) { s.Command = &Command{LoginShell: true, Directory: "~"} }, true},
+		{"a login shell with arguments", func(s *Start) { s.Command = &Command{LoginShell: true, Arguments: []string{"true"}} }, false},
+		{"a login shell in a relative directory", func(s *Start) { s.Command = &Command{LoginShell: true, Directory: "srv"} }, false},
+		{"a login shell with an environment that is too long", func(s *Start) {
+			s.Command = &Command{LoginShell: true, Environment: []string{"A=" + strings.Repeat("x", MaxCommand-2)}}
+		}, false},
+		{"a command with an environment", environment("A=1", "A="), true},
+		{"a command with a variable without a value", environment("A"), false},
+		{"a command with a variable without a name", environment("=1"), false},
+		{"a command with a variable with a NUL", environment("A=\x00"), false},
+		{"arguments and environment that just fit", environment("A=" + strings.Repeat("x", MaxCommand-len("true")-4)), true},
+		{"arguments and environment that do not", environment("A=" + strings.Repeat("x", MaxCommand-len("true")-3)), false},
 		{"no attempts", func(s *Start) { s.Options.Attempts = 0 }, false},
 		{"16 attempts", func(s *Start) { s.Options.Attempts = 16 }, true},
 		{"17 attempts", func(s *Start) { s.Options.Attempts = 17 }, false},
@@ -127,6 +140,14 @@ func want(t *testing.T, ok bool, m proto.Message) {
 	}
 }
 
+func signal(target Target, number uint32) *ToWorker {
+	return &ToWorker{Message: &ToWorker_Signal{Signal: &Signal{Target: target, Signal: number}}}
+}
+
+func environment(entries ...string) func(*Start) {
+	return func(s *Start) { s.Command = &Command{Arguments: []string{"true"}, Environment: entries} }
+}
+
 func TestCheckToWorker(t *testing.T) {
 	later := new(ToWorker)
 	later.ProtoReflect().SetUnknown([]byte{15<<3 | 2, 1, 'x'})
@@ -145,6 +166,11 @@ func TestCheckToWorker(t *testing.T) {
 		{"Resolve of what is no uid", &ToWorker{Message: &ToWorker_Resolve{Resolve: &Resolve{Uid: math.MaxUint32}}}, false},
 		{"Sweep", &ToWorker{Message: &ToWorker_Sweep{Sweep: &Sweep{Uid: 1000}}}, true},
 		{"Sweep for what is no uid", &ToWorker{Message: &ToWorker_Sweep{Sweep: &Sweep{Uid: math.MaxUint32}}}, false},
+		{"Signal", signal(Target_TARGET_GROUP, 15), true},
+		{"Signal to a target of a later version", signal(99, 64), true},
+		{"Signal to nobody", signal(Target_TARGET_UNSPECIFIED, 15), false},
+		{"Signal 0", signal(Target_TARGET_ALL, 0), false},
+		{"Signal 65", signal(Target_TARGET_ALL, 65), false},
 		{"a message of a later version", later, true},
 		{"nothing", new(ToWorker), false},
 		{"what is no packet", new(Start), false},
