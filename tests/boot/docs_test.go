@@ -145,3 +145,28 @@ func theRunPage(t *testing.T, m *Machine) {
 	}
 	m.Shell(t, "rm -r /root/notes /home/bob/backup")
 }
+
+// theUnlockPage follows docs/unlock-at-boot.md, for anna, who is there already.
+func theUnlockPage(t *testing.T, m *Machine) {
+	p := m.page(t, "unlock-at-boot.md")
+	commands := p.lines(t)
+	m.Shell(t, "mkdir /etc/systemd/system/"+linger+".d")
+	m.Write(t, "/etc/systemd/system/"+linger+".d/override.conf", p.next(t, "ini"))
+	m.Run(t, "systemctl", "daemon-reload")
+
+	enabling := m.Sit(t, "sh", "-c", commands[1])
+	asked := m.question(t)
+	answering := m.Sit(t, "sh", "-c", commands[2])
+	answering.await("assword")
+	answering.enter("correct-horse")
+	for _, terminal := range []*Terminal{answering, enabling} {
+		if screen, code := terminal.end(); code != 0 || strings.Contains(screen, "horse") {
+			t.Errorf("exit code %d, the terminal shows\n%s", code, screen)
+		}
+	}
+	m.awaitServices(t)
+	m.Shell(t, commands[3])
+	m.stopLinger(t)
+	m.Shell(t, "rm -r /etc/systemd/system/"+linger+".d; systemctl daemon-reload")
+	saw(t, "docs/unlock-at-boot.md followed, with more attempts and time: asked %q on a terminal by systemd-tty-ask-password-agent", asked)
+}

@@ -57,6 +57,7 @@ func suite(t *testing.T, name string, more ...string) {
 		{"a: systemd's agent unlocks the home", systemdsAgentUnlocksTheHome},
 		{"a: busctl unlocks the home", busctlUnlocksTheHome},
 		{"a: a person unlocks the home", aPersonUnlocksTheHome},
+		{"docs: unlock a homed user at boot", theUnlockPage},
 		{"b: a command runs in the home", aCommandRunsInTheHome},
 		{"b: a command in a pipeline", aCommandInAPipeline},
 		{"b: polkit lets run", polkitLetsRun},

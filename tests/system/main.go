@@ -5,6 +5,8 @@ package system
 import (
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"go.uber.org/goleak"
 )
@@ -22,6 +24,7 @@ func Main(m M) int {
 	defer removeBuild()
 	// What the race detector is in sleeps for a second when it ends.
 	_ = os.Setenv("GORACE", "atexit_sleep_ms=0")
+	heedSignals()
 	code := m.Run()
 	if code != 0 {
 		return code
@@ -31,6 +34,17 @@ func Main(m M) int {
 		return 1
 	}
 	return 0
+}
+
+// heedSignals is for tests under nohup, or in the background of a script: what is
+// ignored stays ignored in all programs that are started, and tests send them signals.
+// What is caught is not.
+func heedSignals() {
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
 }
 
 // Wrapped makes Main usable where an M is asked for: testscript.Main.
