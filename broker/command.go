@@ -174,8 +174,6 @@ func killSession(b *Broker, _ context.Context, t target) ([]any, error) {
 		switch {
 		case err != nil:
 			return err
-		case t.call.Caller.Left():
-			return errCallerLeft
 		case !s.runs():
 			return invalid("session %d has no command: Close ends it", s.id)
 		case !s.over():

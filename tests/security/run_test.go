@@ -39,11 +39,12 @@ caller = "uid:60001"
 verdict = "polkit"
 `
 
-// vouching is a polkit that lets the opener run commands, with one service.
+// vouching is a polkit that lets the opener run commands, with one service, and everybody
+// see sessions.
 const vouching = `polkit.addRule(function(action, subject) {
 	if (action.id == "org.pamprompt.run" && action.lookup("service") == "run-polkit")
 		return polkit.Result.YES;
-	if (action.id == "org.pamprompt.open-session")
+	if (action.id == "org.pamprompt.open-session" || action.id == "org.pamprompt.list")
 		return polkit.Result.YES;
 });`
 
@@ -151,6 +152,9 @@ func TestOnlyWhoMayEndASessionSignalsIt(t *testing.T) {
 		b.wait(t, roots, api.StateOpen)
 		b.wait(t, mine, api.StateOpen)
 		kill := api.SessionInterface + ".Kill"
+		if err := other.call(roots, api.SessionInterface+".Wait", api.StateOpen).Err; err != nil {
+			t.Errorf("to see it: %v", err)
+		}
 		for what, err := range map[string]error{
 			"root's, by an opener":    opener.call(roots, kill, "all", int32(15)).Err,
 			"an opener's, by another": other.call(mine, kill, "all", int32(15)).Err,
