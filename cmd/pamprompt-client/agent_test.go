@@ -88,7 +88,7 @@ func TestAgent(t *testing.T) {
 		p := at(t, s, "agent")
 		p.see(idle)
 		session := begin(t, s, "password", "nobody", api.Options{Command: []string{"echo", "two words", "\x1b[31m"}})
-		p.see("to run: echo two words ?[31m\r\n")
+		p.see("to run: echo 'two words' '?[31m'\r\n")
 		p.see("Password: ")
 		p.press("secret" + enter)
 		wantOpen(t, session)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -33,6 +34,7 @@ type terminal struct {
 
 	mode  sync.Mutex // a panic restores from any goroutine
 	saved *unix.Termios
+	kept  chan struct{} // closed when the mode of engage is no more to be kept; nil before
 
 	mu   sync.Mutex
 	line *line // being read
@@ -106,8 +108,45 @@ func (t *terminal) engage() error {
 			return fmt.Errorf("turn the terminal's echo off: %w", err)
 		}
 		t.saved = saved
+		t.keep(mode)
 		return nil
 	})
+}
+
+// keep sets the mode again after a stop. No key stops us, but others can, and the
+// shell that then has the terminal may leave it to us with echo. The caller holds
+// the lock.
+func (t *terminal) keep(mode unix.Termios) {
+	over, continued := make(chan struct{}), make(chan os.Signal, 1)
+	t.kept = over
+	signal.Notify(continued, unix.SIGCONT)
+	again := func() {
+		t.mode.Lock()
+		defer t.mode.Unlock()
+		if t.kept == over && t.foreground() { // elsewhere the kernel would stop us
+			_ = t.control(func(fd int) error { return unix.IoctlSetTermios(fd, unix.TCSETS, &mode) })
+			t.redraw()
+		}
+	}
+	go func() {
+		defer signal.Stop(continued)
+		for {
+			select {
+			case <-continued:
+				again()
+			case <-over:
+				return
+			}
+		}
+	}()
+}
+
+// unkeep ends keep. The caller holds the lock.
+func (t *terminal) unkeep() {
+	if t.kept != nil {
+		close(t.kept)
+		t.kept = nil
+	}
 }
 
 // raw has every key come as it is, until restore. What was typed already stays.
@@ -115,6 +154,7 @@ func (t *terminal) raw() error {
 	t.mode.Lock()
 	defer t.mode.Unlock()
 	t.claim()
+	t.unkeep()
 	return t.control(func(fd int) error {
 		before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 		if err == nil {
@@ -134,6 +174,7 @@ func (t *terminal) raw() error {
 func (t *terminal) restore() {
 	t.mode.Lock()
 	defer t.mode.Unlock()
+	t.unkeep()
 	if t.saved == nil {
 		return
 	}
@@ -173,7 +214,24 @@ func (t *terminal) print(text string) {
 		fmt.Fprintln(t.f, text)
 		return
 	}
-	fmt.Fprintf(t.f, "%s%s\n%s", eraseLine, text, lastLine(t.line.label))
+	fmt.Fprintf(t.f, "%s%s\n", eraseLine, text)
+	t.showLine()
+}
+
+// redraw shows the line that is being typed again.
+func (t *terminal) redraw() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.line != nil {
+		fmt.Fprint(t.f, eraseLine)
+		t.showLine()
+	}
+}
+
+// showLine shows what stands before the line, and what was typed if that may be
+// seen. The caller holds the lock.
+func (t *terminal) showLine() {
+	fmt.Fprint(t.f, lastLine(t.line.label))
 	if t.line.echo {
 		_, _ = t.f.Write(t.line.typed.Bytes()[:t.line.n])
 	}

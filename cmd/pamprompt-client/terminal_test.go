@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/tests/system"
 )
@@ -27,6 +29,30 @@ func TestOpenOnATerminal(t *testing.T) {
 		p.exits(exitOK)
 		p.never("secre")
 		p.never("Code: \r\n")
+	})
+	t.Run("nothing is echoed after a stop in which a shell has had the terminal", func(t *testing.T) {
+		p := at(t, s, "open", "factors", "anna")
+		p.see("Password: ")
+		p.signal(unix.SIGSTOP)
+		p.stops()
+		mode, err := unix.IoctlGetTermios(int(p.tty.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mode.Lflag |= unix.ECHO | unix.ICANON
+		mode.Cc[unix.VSUSP] = 0x1a
+		if err := unix.IoctlSetTermios(int(p.tty.Fd()), unix.TCSETS, mode); err != nil {
+			t.Fatal(err)
+		}
+		p.signal(unix.SIGCONT)
+		p.see("Password: ") // again
+		p.press("secret" + enter)
+		p.see("Code: ")
+		p.press("123456" + enter)
+		p.number()
+		p.press(ctrlC)
+		p.exits(exitOK)
+		p.never("secret")
 	})
 	t.Run("Ctrl-D ends the session too", func(t *testing.T) {
 		p := at(t, s, "open", "permit", "anna")
