@@ -26,12 +26,13 @@ func example(t *testing.T) string {
 // What needs no package to have run: systemd makes it at each boot.
 func theDirectoriesAreMade(t *testing.T, m *Machine) {
 	m.Run(t, "systemctl", "stop", "pamprompt-broker.socket", "pamprompt-broker.service", "pamprompt-worker.service")
-	m.Run(t, "rm", "-r", "/run/pamprompt", "/etc/pamprompt")
+	m.Shell(t, "rm -r /run/pamprompt; mv /etc/pamprompt /root/pamprompt")
 	m.Run(t, "systemd-tmpfiles", "--create", "--boot")
 	modes := m.Run(t, "stat", "--format=%a %U %G", "/run/pamprompt", "/etc/pamprompt", "/etc/pamprompt/policy.d")
 	if modes != "700 root root\n755 root root\n755 root root" {
 		t.Errorf("the directories are %q", modes)
 	}
+	m.Shell(t, "mv /root/pamprompt/policy.d/* /etc/pamprompt/policy.d; rm -r /root/pamprompt")
 }
 
 // dora is logged in nowhere, and a member of the group; carol is not.

@@ -165,7 +165,9 @@ func anotherTargetKeepsSessions(t *testing.T, m *Machine) {
 	m.Await(t, "what closes sessions", "systemctl", "is-active", "pamprompt-sessions.service")
 	stopped := m.Shell(t, mainPID)
 	m.Run(t, "systemctl", "isolate", "multi-user.target")
-	m.Await(t, "another broker with the session", "/bin/sh", "-c", "pamprompt-client show "+session+" >/dev/null && "+another+stopped)
+	// The first call starts another broker, if it does not reach the one that is about to end.
+	show := "pamprompt-client show " + session + " >/dev/null"
+	m.Await(t, "another broker with the session", "/bin/sh", "-c", show+" && "+another+stopped+" && "+show)
 	m.answer(t, session, prompt)
 	m.closeSession(t, session)
 }

@@ -61,6 +61,11 @@ func (m *Machine) Sit(t testing.TB, args ...string) *Terminal {
 // await waits until a text is shown after all that was waited for.
 func (s *Terminal) await(text string) {
 	s.t.Helper()
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("the terminal shows\n%s", s.text())
+		}
+	}()
 	s.m.until(s.t, "on the terminal "+text, func() bool {
 		s.mu.Lock()
 		defer s.mu.Unlock()
