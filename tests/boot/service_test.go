@@ -160,6 +160,20 @@ func anUpgradeKeepsSessions(t *testing.T, m *Machine) {
 }
 
 // Broker, socket and pool are of no target, and stopped; the next call starts them.
+// systemd refuses units that are started too often, by default.
+func restartsInARowLoseNothing(t *testing.T, m *Machine) {
+	session, prompt := m.open(t)
+	for range 12 {
+		m.Run(t, "systemctl", "restart", "pamprompt-broker.service")
+	}
+	m.Await(t, "the session", "pamprompt-client", "show", session)
+	m.answer(t, session, prompt)
+	m.closeSession(t, session)
+	session, prompt = m.open(t) // by a worker of the new pool
+	m.answer(t, session, prompt)
+	m.closeSession(t, session)
+}
+
 func anotherTargetKeepsSessions(t *testing.T, m *Machine) {
 	session, prompt := m.open(t)
 	m.Await(t, "what closes sessions", "systemctl", "is-active", "pamprompt-sessions.service")

@@ -50,6 +50,7 @@ func suite(t *testing.T, name string, more ...string) {
 		{"a group answers", aGroupAnswers},
 		{"the unit takes nothing from modules", theUnitTakesNothingFromModules},
 		{"a broker that hangs is killed and its sessions stay", aBrokerThatHangsIsKilled},
+		{"restarts in a row lose nothing", restartsInARowLoseNothing},
 		{"an upgrade keeps sessions", anUpgradeKeepsSessions},
 		{"another target keeps sessions", anotherTargetKeepsSessions},
 		{"a homed user", aHomedUser},
