@@ -18,7 +18,7 @@
 //	exit.go      exit codes, and what to do about an error
 //	output.go    columns, JSON lines, cleaned text
 //	process.go   what keeps answers from other processes of the same user
-//	terminal.go  the terminal: its mode, reading a line into a secret
+//	terminal.go  the terminal: reading a line into a secret; terminal_mode.go has its mode
 //	ask.go       prompts on the terminal, one after the other
 //	opening.go   a session from OpenSession to its end, for open and run
 //	polkit.go    has polkit ask on the terminal
