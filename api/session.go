@@ -119,12 +119,15 @@ func (p Properties) reached(state string) (bool, error) {
 	}
 }
 
+// Exited reports whether the command of the session has ended, and it is known how.
+func (p Properties) Exited() bool { return p.ExitStatus >= 0 && !p.OpenedAt.IsZero() }
+
 // exited says whether a wait for the end of the command is over, and with what.
 func (p Properties) exited() (bool, error) {
 	switch {
 	case p.State == StateFailed:
 		return true, p.Err()
-	case p.ExitStatus >= 0 && !p.OpenedAt.IsZero():
+	case p.Exited():
 		return true, nil
 	case p.State == StateClosed:
 		return true, &Error{Code: Cancelled, Text: fmt.Sprintf("session %d was closed, and how its command ended is not known", p.ID)}

@@ -108,8 +108,8 @@ func polkitDetails(o policy.Object) map[string]string {
 
 // permitOpen decides whether a caller may open a session, or run something in one.
 // A uid means that the rules took the user for the caller's own account, and that
-// the session must not be one of somebody else's. by says that it was polkit who
-// allowed it.
+// the session must not be one of somebody else's. byPolkit says that it was
+// polkit who allowed it.
 func (b *Broker) permitOpen(ctx context.Context, call *bus.Call, what policy.Action, service, user string) (uid *uint32, byPolkit bool, err error) {
 	who, err := b.caller(ctx, call.Caller)
 	object := policy.Object{Service: service, User: user}

@@ -42,8 +42,7 @@ func (t *tool) openCommand() *cobra.Command {
 	f.StringVar(&o.XDisplay, "xdisplay", "", "PAM_XDISPLAY")
 	f.StringArrayVar(&o.Environment, "env", nil, "`NAME=value` for the PAM environment; may be given more than once")
 	f.StringSliceVar(&o.Phases, "phase", nil, "only this `phase`: authenticate, account, credentials or session; may be given more than once")
-	f.StringVar(&o.Reason, "reason", "", "`text` shown to whoever answers")
-	f.DurationVar(&o.Timeout, "timeout", 0, "how long a prompt waits, such as 90s; 0 = for ever")
+	promptFlags(cmd, &o.Reason, &o.Timeout, &noAsk)
 	f.Uint32Var(&o.Attempts, "attempts", 0, "how often to ask again after a wrong answer (default 1: never)")
 	f.BoolVar(&o.Linger, "linger", false, "leave the session open when we return")
 	f.BoolVar(&o.Silent, "silent", false, "PAM_SILENT: the modules say nothing")
@@ -51,7 +50,6 @@ func (t *tool) openCommand() *cobra.Command {
 	f.StringVar(&o.AskPassword, "ask-password", "", "ask systemd's password agents too: `when`, yes (the default), no, or\n"+
 		"fallback for only while no agent on D-Bus may answer")
 	f.BoolVar(&o.Agent, "agent", false, "be told of the session's prompts without a terminal too: a line each")
-	f.BoolVar(&noAsk, "no-ask", false, "do not ask on the terminal: somebody else answers")
 	return cmd
 }
 

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/pamprompt/pamprompt/api"
 )
 
@@ -27,6 +29,14 @@ type opening struct {
 	session    *api.Session
 	state      string              // the session's, as last reported
 	prompts    map[uint64]struct{} // of this session
+}
+
+// promptFlags are the flags about prompts that open and run have alike.
+func promptFlags(cmd *cobra.Command, reason *string, timeout *time.Duration, noAsk *bool) {
+	f := cmd.Flags()
+	f.StringVar(reason, "reason", "", "`text` shown to whoever answers")
+	f.DurationVar(timeout, "timeout", 0, "how long a prompt waits, such as 90s; 0 = for ever")
+	f.BoolVar(noAsk, "no-ask", false, "do not ask on the terminal: somebody else answers")
 }
 
 // promptness is within which OpenSession has returned if polkit has asked nobody.

@@ -64,11 +64,9 @@ func (t *tool) runCommand() *cobra.Command {
 	f.StringArrayVar(&w.setenv, "setenv", nil, "set `NAME=value` for the command, or pass NAME on; may be given more than once")
 	f.BoolVar(&w.pty, "pty", false, "give the command a terminal of its own (default if standard input, output and error are terminals)")
 	f.BoolVar(&w.pipe, "pipe", false, "give it standard input, output and error as they are (default otherwise)")
-	f.StringVar(&w.reason, "reason", "", "`text` shown to whoever answers")
-	f.DurationVar(&w.timeout, "timeout", 0, "how long a prompt waits, such as 90s; 0 = for ever")
+	promptFlags(cmd, &w.reason, &w.timeout, &w.noAsk)
 	f.Uint32Var(&w.attempts, "attempts", 3, "how often to ask for an answer that is wrong")
 	f.BoolVar(&w.authenticate, "authenticate", false, "have the user authenticate, even if root calls, or polkit would do without")
-	f.BoolVar(&w.noAsk, "no-ask", false, "do not ask on the terminal: somebody else answers")
 	cmd.MarkFlagsMutuallyExclusive("pty", "pipe")
 	return cmd
 }
@@ -294,7 +292,7 @@ func (r *running) forward(ctx context.Context) (api.Properties, error) {
 	for err == nil {
 		select {
 		case e := <-exited:
-			if ended(e.last) {
+			if e.last.Exited() {
 				e.err = nil // however PAM has closed since
 			}
 			return e.last, e.err
@@ -333,9 +331,6 @@ func (r *running) hold(e api.Event) {
 		r.held = append(r.held, e)
 	}
 }
-
-// ended says whether it is known how the command ended.
-func ended(p api.Properties) bool { return p.ExitStatus >= 0 && !p.OpenedAt.IsZero() }
 
 // conclude shows the command's last words and waits until PAM is closed, or for a
 // signal. The command's end is ours, whatever happens here.
