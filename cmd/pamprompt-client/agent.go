@@ -89,7 +89,7 @@ func (t *tool) serve(ctx context.Context, a *asker, w *api.Watcher, interrupts <
 				return errEndOfInput
 			}
 			cancelled = true
-			if err := a.cancel(ctx); err != nil {
+			if _, err := a.cancel(ctx); err != nil {
 				return err
 			}
 		case <-ctx.Done():

@@ -26,8 +26,8 @@ func pending(t *testing.T, w *api.Watcher, user string) string {
 	return ""
 }
 
-// answerOf answers the prompt of a user.
-func answerOf(t *testing.T, c *api.Client, w *api.Watcher, user, text string) {
+// answerOf answers the prompt of a user, whose number it returns.
+func answerOf(t *testing.T, c *api.Client, w *api.Watcher, user, text string) uint64 {
 	t.Helper()
 	id, err := strconv.ParseUint(pending(t, w, user), 10, 64)
 	if err != nil {
@@ -41,6 +41,7 @@ func answerOf(t *testing.T, c *api.Client, w *api.Watcher, user, text string) {
 	if err := c.Answer(bounded(t), id, answer); err != nil {
 		t.Fatal(err)
 	}
+	return id
 }
 
 func TestAgent(t *testing.T) {

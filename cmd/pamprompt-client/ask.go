@@ -152,21 +152,23 @@ func (a *asker) finish(err error) error {
 	return nil
 }
 
-// cancel takes the prompt off the terminal and has it cancelled.
-func (a *asker) cancel(ctx context.Context) error {
+// cancel takes the prompt off the terminal and has it cancelled. It says whether
+// the prompt still waited.
+func (a *asker) cancel(ctx context.Context) (waited bool, err error) {
 	a.now.why = api.OutcomeCancelled
 	a.now.withdraw()
 	return a.refuse(ctx, a.now.prompt.ID)
 }
 
-// refuse cancels a prompt. One that is gone already is no error.
-func (a *asker) refuse(ctx context.Context, id uint64) error {
-	err := a.client.Cancel(ctx, id)
+// refuse cancels a prompt, and says whether it still waited. One that is gone
+// already is no error.
+func (a *asker) refuse(ctx context.Context, id uint64) (waited bool, err error) {
+	err = a.client.Cancel(ctx, id)
 	var known *api.Error
 	if errors.As(err, &known) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil, err
 }
 
 // stop ends the reading, so that the terminal can be closed.

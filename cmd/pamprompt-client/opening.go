@@ -123,12 +123,17 @@ func (o *opening) nextQuestion(ctx context.Context) (done <-chan error, err erro
 	return o.asker.done, o.asker.next(ctx)
 }
 
-// interrupt is Ctrl-C: it cancels the prompt, or leaves.
+// interrupt is Ctrl-C: it cancels the prompt, or leaves. A prompt may just have
+// been answered, and the session be open, without our knowing of the one yet.
 func (o *opening) interrupt(ctx context.Context) error {
 	if o.asker == nil || !o.asker.asking() {
 		return errInterrupted
 	}
-	return o.asker.cancel(ctx)
+	waited, err := o.asker.cancel(ctx)
+	if err == nil && !waited {
+		return errInterrupted
+	}
+	return err
 }
 
 // finish takes up an answer. Ctrl-D cancels a prompt, as nothing of ours can
@@ -142,7 +147,8 @@ func (o *opening) finish(ctx context.Context, result error) error {
 	case prompt == nil || o.decisive:
 		return errInterrupted
 	}
-	return o.asker.refuse(ctx, prompt.ID)
+	_, err = o.asker.refuse(ctx, prompt.ID)
+	return err
 }
 
 // settle takes up what came before the state that Wait saw, so that a module's

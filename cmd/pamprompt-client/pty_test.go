@@ -102,22 +102,37 @@ func (p *person) watch() {
 	}
 }
 
+// tooLong is how long anything may take that a person waits for.
+const tooLong = 20 * time.Second
+
+// within has the program killed if what the test waits for takes too long, until
+// the function that it returns is called.
+func (p *person) within() (stop func() bool) {
+	return time.AfterFunc(tooLong, func() {
+		p.t.Errorf("it still runs after %v", tooLong)
+		_ = p.cmd.Process.Signal(unix.SIGABRT) // what its goroutines do is in standard error
+		time.AfterFunc(time.Second, func() { _ = p.cmd.Process.Kill() })
+	}).Stop
+}
+
 // see waits until text is on the screen, after what was seen before.
 func (p *person) see(text string) {
 	p.t.Helper()
-	late := time.AfterFunc(20*time.Second, func() {
-		_ = p.keys.SetReadDeadline(time.Unix(1, 0)) // ends watch
+	late := false
+	defer time.AfterFunc(tooLong, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		late = true
 		p.more.Broadcast()
-	})
-	defer late.Stop()
+	}).Stop()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for deadline := time.Now().Add(20 * time.Second); ; p.more.Wait() {
+	for ; ; p.more.Wait() {
 		if i := bytes.Index(p.screen[p.read:], []byte(text)); i >= 0 {
 			p.read += i + len(text)
 			return
 		}
-		if time.Now().After(deadline) {
+		if late {
 			p.t.Fatalf("there is no %q in %q", text, p.screen[p.read:])
 		}
 	}
@@ -137,6 +152,7 @@ func (p *person) never(text string) {
 // standard output, so that the session is open.
 func (p *person) number() {
 	p.t.Helper()
+	defer p.within()()
 	line, err := p.stdout.ReadString('\n')
 	if _, bad := strconv.ParseUint(strings.TrimSpace(line), 10, 64); err != nil || bad != nil {
 		p.t.Fatalf("standard output is %q, %v", line, err)
@@ -162,6 +178,7 @@ const (
 // the terminal is as it was.
 func (p *person) exits(code int) {
 	p.t.Helper()
+	defer p.within()()
 	_ = p.cmd.Wait()
 	if got := p.cmd.ProcessState.ExitCode(); got != code {
 		p.t.Errorf("exit code %d (%v), want %d; standard error: %s", got, p.cmd.ProcessState, code, &p.stderr)
@@ -178,7 +195,7 @@ func (p *person) exits(code int) {
 // bounded is a context that ends a test that hangs.
 func bounded(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), tooLong)
 	t.Cleanup(cancel)
 	return ctx
 }

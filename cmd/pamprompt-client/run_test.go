@@ -81,6 +81,7 @@ func (p *person) signal(s os.Signal) {
 // stops waits until run has stopped.
 func (p *person) stops() {
 	p.t.Helper()
+	defer p.within()()
 	var info unix.Siginfo
 	if err := unix.Waitid(unix.P_PID, p.cmd.Process.Pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil); err != nil {
 		p.t.Fatal(err)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"syscall"
 	"testing"
 
@@ -113,6 +114,26 @@ func TestOpenOnATerminal(t *testing.T) {
 		p.press(ctrlC)
 		p.exits(exitCancelled)
 	})
+}
+
+// The answer may have opened the session before its own call has returned.
+func TestInterruptAfterTheAnswer(t *testing.T) {
+	s := system.Start(t, options(t))
+	c := s.Client(t)
+	w, err := c.Watch(bounded(t), api.WatchOptions{Agent: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := begin(t, s, "password", "anna", api.Options{})
+	prompt := answerOf(t, c, w, "anna", "secret")
+	wantOpen(t, session)
+	a := newAsker(c, nil)
+	withdrawn := false
+	a.now = &question{prompt: &api.Prompt{ID: prompt}, withdraw: func() { withdrawn = true }}
+	o := &opening{client: c, asker: a}
+	if err := o.interrupt(bounded(t)); !errors.Is(err, errInterrupted) || !withdrawn {
+		t.Errorf("Ctrl-C at a prompt that was answered: %v, the terminal is read no more: %t; want %v, true", err, withdrawn, errInterrupted)
+	}
 }
 
 func TestAnswerOnATerminal(t *testing.T) {

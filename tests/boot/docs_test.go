@@ -121,7 +121,8 @@ func aDaemonOfOnesOwn(t *testing.T, m *Machine) {
 	terminal.enter("pamprompt-client run --service mailvault --user vault id -un")
 	terminal.await("assword: ")
 	terminal.enter("hunter44")
-	terminal.await("vault")
+	terminal.await("vault\r\n") // the wall message names vault too, within a line
+	terminal.await("$")
 	terminal.enter("exit")
 	terminal.end()
 	m.Shell(t, "gpasswd --delete carol mail; userdel --remove vault 2>/dev/null; rm /etc/pam.d/mailvault /etc/pamprompt/policy.d/60-mailvault.toml "+
