@@ -49,9 +49,10 @@ func (t table) whole(r *rule) error {
 	service, named := t.values["service"]
 	_, user := t.values["user"]
 	switch {
-	case (r.actions[Open] || r.actions[Run]) && r.verdict != Deny && (!named || !strings.ContainsFunc(service.words[0], alphanumeric)):
-		// A stack with pam_rootok lets anybody in when root runs it.
-		return errors.New("a rule that lets somebody open or run must name the service, with a letter or digit in its pattern: " +
+	case (r.actions[Open] || r.actions[Run] || r.actions[Converse]) && r.verdict != Deny && (!named || !strings.ContainsFunc(service.words[0], alphanumeric)):
+		// A stack with pam_rootok lets anybody in when root runs it. In a conversation
+		// the service is what whoever answers is told that the password is for.
+		return errors.New("a rule that lets somebody open, run or converse must name the service, with a letter or digit in its pattern: " +
 			"a service that was not made for this would let anybody in")
 	case r.actions[Agent] && (named || user):
 		return errors.New("a rule for agent has no service and no user: they are asked for prompt by prompt, as answer")

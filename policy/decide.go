@@ -48,16 +48,18 @@ var (
 
 // The defaults, when no rule matches.
 var (
-	openDefault   = Decision{Why: "no rule matches, and opening is denied until one names the service"}
-	runDefault    = Decision{Why: "no rule matches, and running commands is denied until one names the service"}
-	agentDefault  = Decision{Verdict: Allow, Why: "no rule matches, and everybody may be an agent, for what it may answer"}
-	seeDefault    = Decision{Verdict: Polkit, Polkit: []string{PolkitList}, Why: "no rule matches, so polkit decides"}
-	manageDefault = Decision{Verdict: Polkit, Polkit: []string{PolkitManage}, Why: "no rule matches, so polkit decides"}
-	answerDefault = Decision{Verdict: Polkit, Polkit: []string{PolkitAnswerAny}, Why: "no rule matches, so polkit decides"}
-	answerOwn     = Decision{Verdict: Polkit, Polkit: []string{PolkitAnswerOwn, PolkitAnswerAny},
+	openDefault     = Decision{Why: "no rule matches, and opening is denied until one names the service"}
+	runDefault      = Decision{Why: "no rule matches, and running commands is denied until one names the service"}
+	converseDefault = Decision{Why: "no rule matches, and conversations are denied until one names the service"}
+	agentDefault    = Decision{Verdict: Allow, Why: "no rule matches, and everybody may be an agent, for what it may answer"}
+	seeDefault      = Decision{Verdict: Polkit, Polkit: []string{PolkitList}, Why: "no rule matches, so polkit decides"}
+	manageDefault   = Decision{Verdict: Polkit, Polkit: []string{PolkitManage}, Why: "no rule matches, so polkit decides"}
+	answerDefault   = Decision{Verdict: Polkit, Polkit: []string{PolkitAnswerAny}, Why: "no rule matches, so polkit decides"}
+	answerOwn       = Decision{Verdict: Polkit, Polkit: []string{PolkitAnswerOwn, PolkitAnswerAny},
 		Why: "no rule matches, so polkit decides, and it is about the caller's own account"}
-	openPolkit = []string{PolkitOpen}
-	runPolkit  = []string{PolkitRun}
+	openPolkit     = []string{PolkitOpen}
+	runPolkit      = []string{PolkitRun}
+	conversePolkit = []string{PolkitConverse}
 )
 
 // Decide says whether c may do a to o. The first of these that applies decides:
@@ -138,6 +140,8 @@ func defaultOf(c Caller, a Action, o Object) Decision {
 		return agentDefault
 	case Run:
 		return runDefault
+	case Converse:
+		return converseDefault
 	}
 	return unknownAction
 }
@@ -149,6 +153,8 @@ func polkitActions(c Caller, a Action, o Object) []string {
 		return openPolkit
 	case Run:
 		return runPolkit
+	case Converse:
+		return conversePolkit
 	}
 	return defaultOf(c, a, o).Polkit
 }

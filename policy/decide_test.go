@@ -68,6 +68,10 @@ func TestDecideByDefault(t *testing.T) {
 		{"a user runs nothing", anna, Run, toAnna, Deny, ""},
 		{"the admin runs a command", root, Run, toAnna, Allow, ""},
 		{"uid 0 without the mark runs nothing", Caller{}, Run, toAnna, Deny, ""},
+		{"a user asks nothing", anna, Converse, toAnna, Deny, ""},
+		{"a user asks nothing about its own account", anna, Converse, annas, Deny, ""},
+		{"the admin asks", root, Converse, toAnna, Allow, ""},
+		{"uid 0 without the mark asks nothing", Caller{}, Converse, toAnna, Deny, ""},
 		{"everybody may be an agent", bert, Agent, nothing, Allow, ""},
 		{"uid 0 without the mark is nobody", Caller{}, Agent, nothing, Deny, ""},
 		{"uid 0 without the mark owns nothing", Caller{}, See, roots, Deny, ""},
@@ -91,6 +95,7 @@ func TestDecideByDefault(t *testing.T) {
 
 func TestDecideByRules(t *testing.T) {
 	open := func(rest string) string { return "action = \"open\"\nservice = \"backup\"\n" + rest }
+	converse := func(rest string) string { return "action = \"converse\"\nservice = \"backup\"\n" + rest }
 	run := func(rest string) string { return "action = \"run\"\nservice = \"backup\"\n" + rest }
 	const allow, deny, polkit = "\nverdict = \"allow\"", "\nverdict = \"deny\"", "\nverdict = \"polkit\""
 	somewhere := Caller{UID: 1000, Groups: []uint32{1000}} // neither name nor unit
@@ -113,6 +118,12 @@ func TestDecideByRules(t *testing.T) {
 		{"polkit for opening", []string{open(polkit)}, bert, Open, toAnna, "polkit 1 " + PolkitOpen},
 		{"who may open may not run", []string{open(allow)}, bert, Run, toAnna, "deny default"},
 		{"who may run may not open", []string{run(allow)}, bert, Open, toAnna, "deny default"},
+		{"who may open may not converse", []string{open(allow), run(allow)}, bert, Converse, toAnna, "deny default"},
+		{"who may converse may not open", []string{converse(allow)}, bert, Open, toAnna, "deny default"},
+		{"who may converse may not run", []string{converse(allow)}, bert, Run, toAnna, "deny default"},
+		{"who may converse", []string{converse(allow)}, bert, Converse, toAnna, "allow 1"},
+		{"as another service", []string{converse(allow)}, bert, Converse, Object{Service: "login", User: "anna"}, "deny default"},
+		{"polkit for conversing", []string{converse(polkit)}, bert, Converse, toAnna, "polkit 1 " + PolkitConverse},
 		{"who may run", []string{run(allow)}, bert, Run, toAnna, "allow 1"},
 		{"polkit for running", []string{run(polkit)}, bert, Run, toAnna, "polkit 1 " + PolkitRun},
 		{"both in one rule are each their own", []string{"action = [\"open\", \"run\"]\nservice = \"backup\"" + polkit}, bert, Open, toAnna, "polkit 1 " + PolkitOpen},
@@ -237,7 +248,7 @@ func anyObject() *rapid.Generator[Object] {
 func anyRules() *rapid.Generator[[]string] {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) string {
 		return fmt.Sprintf("action = %q\nservice = %q\nuser = %q\ncaller = %q\nverdict = %q",
-			rapid.SampledFrom([]string{"open", "see", "answer", "manage", "run"}).Draw(t, "action"),
+			rapid.SampledFrom([]string{"open", "see", "answer", "manage", "run", "converse"}).Draw(t, "action"),
 			rapid.SampledFrom([]string{"a*", "ab", "?a", "b*"}).Draw(t, "service"),
 			rapid.SampledFrom([]string{"*", "@self", "u1000", "u?"}).Draw(t, "user"),
 			rapid.SampledFrom([]string{"uid:1000", "uid:1001", "group:27", "unit:a.service", "unit:*.service"}).Draw(t, "caller"),

@@ -23,19 +23,21 @@ import "slices"
 type Action int
 
 // The actions. See, Answer and Manage are about one session or one of its
-// prompts. Who may open may not therefore run, nor the other way round.
+// prompts. Open, Run and Converse are three things: who may do one of them may not
+// therefore do another.
 const (
-	Open   Action = iota + 1 // open a session in which nothing runs
-	See                      // know that a session exists, and its properties
-	Answer                   // answer or cancel a prompt
-	Manage                   // close a session
-	Agent                    // be told of the prompts that one may answer
-	Run                      // open a session with a command in it
-	last   = Run
+	Open     Action = iota + 1 // open a session in which nothing runs
+	See                        // know that a session exists, and its properties
+	Answer                     // answer or cancel a prompt
+	Manage                     // close a session
+	Agent                      // be told of the prompts that one may answer
+	Run                        // open a session with a command in it
+	Converse                   // put questions of one's own, and get what others answer
+	last     = Converse
 )
 
 // actionWords are the actions as rules name them.
-var actionWords = []string{Open: "open", See: "see", Answer: "answer", Manage: "manage", Agent: "agent", Run: "run"}
+var actionWords = []string{Open: "open", See: "see", Answer: "answer", Manage: "manage", Agent: "agent", Run: "run", Converse: "converse"}
 
 // String is the action's word in a rule; "none" for what is no action.
 func (a Action) String() string {
@@ -46,7 +48,7 @@ func (a Action) String() string {
 }
 
 // Begins says whether an action makes a session, which is there only afterwards.
-func (a Action) Begins() bool { return a == Open || a == Run }
+func (a Action) Begins() bool { return a == Open || a == Run || a == Converse }
 
 // ParseAction is the reverse of String. ok is false for what is no action.
 func ParseAction(word string) (a Action, ok bool) {
@@ -78,10 +80,10 @@ const noUID = 1<<32 - 1
 // mark of the admin is a look-up that failed (that was CVE-2021-3560).
 func (c Caller) known() bool { return c.UID != 0 && c.UID != noUID }
 
-// Object is the session in question, or for Open and Run the one to be. The zero Object
+// Object is the session in question, or for Open, Run and Converse the one to be. The zero Object
 // is none.
 type Object struct {
-	Exists        bool // of no meaning for Open and Run
+	Exists        bool // of no meaning for Open, Run and Converse
 	OwnerUID      uint32
 	Service, User string
 	// UserKnown says that UserUID is the uid of User; it is false while
@@ -118,6 +120,7 @@ const (
 	PolkitList      = "org.pamprompt.list"
 	PolkitManage    = "org.pamprompt.manage"
 	PolkitRun       = "org.pamprompt.run" // for whoever has it the user need not authenticate
+	PolkitConverse  = "org.pamprompt.converse"
 )
 
 // Decision is the answer. Its zero value is a no.

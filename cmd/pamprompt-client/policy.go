@@ -55,7 +55,7 @@ func (t *tool) policyCommand() *cobra.Command {
 	}
 	flags := check.Flags()
 	flags.StringVar(&q.caller, "caller", "", "who asks: uid:UID, with group:NAME or group:GID and unit:UNIT after commas")
-	flags.StringVar(&q.action, "action", "open", "what for: open, run, see, answer, manage, agent")
+	flags.StringVar(&q.action, "action", "open", "what for: open, run, converse, see, answer, manage, agent")
 	flags.StringVar(&q.service, "service", "", "the session's PAM service")
 	flags.StringVar(&q.user, "user", "", "the session's user")
 	flags.StringVar(&q.owner, "owner", "0", "the uid of who opened the session")
@@ -121,11 +121,11 @@ func (q inquiry) parse() (c policy.Caller, a policy.Action, o policy.Object, err
 	}
 	a, ok := policy.ParseAction(q.action)
 	if !ok {
-		return c, a, o, fmt.Errorf("--action is %q: try open, run, see, answer, manage or agent", q.action)
+		return c, a, o, fmt.Errorf("--action is %q: try open, run, converse, see, answer, manage or agent", q.action)
 	}
 	o = policy.Object{Exists: !a.Begins() && a != policy.Agent, Service: q.service, User: q.user}
 	if a.Begins() && (q.service == "" || q.user == "") {
-		return c, a, o, errors.New("to open a session or to run something, --service and --user are needed")
+		return c, a, o, errors.New("to open a session, to run something or to converse, --service and --user are needed")
 	}
 	if o.OwnerUID, err = policy.ParseID(q.owner); err != nil {
 		return c, a, o, fmt.Errorf("--owner: %q %w", q.owner, err)
