@@ -78,10 +78,10 @@ func (b *Broker) claim(p *bus.Peer, number uint64, c *claim, f *os.File) error {
 	return q.asker.answer(q, c, f)
 }
 
-// deliver brings an answer to the session's worker.
-func (s *session) deliver(q *prompt, c *claim, f *os.File) error {
-	packet := &worker.ToWorker{Message: &worker.ToWorker_Answer{Answer: &worker.Answer{Index: s.question.GetIndex()}}}
-	if err := s.worker.Send(packet, int(f.Fd())); errors.Is(err, worker.ErrBusy) {
+// deliver brings an answer to the transaction's worker.
+func (t *transaction) deliver(q *prompt, c *claim, f *os.File) error {
+	packet := &worker.ToWorker{Message: &worker.ToWorker_Answer{Answer: &worker.Answer{Index: t.question.GetIndex()}}}
+	if err := t.worker.Send(packet, int(f.Fd())); errors.Is(err, worker.ErrBusy) {
 		return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf("the answer to prompt %d did not reach its worker: %v", q.number, err)}
 	}
 	// Any other error means that the worker has ended. What it said last, the
@@ -91,18 +91,15 @@ func (s *session) deliver(q *prompt, c *claim, f *os.File) error {
 }
 
 // cancel has the worker give the question up.
-func (s *session) cancel(*prompt) {
-	s.send(&worker.ToWorker{Message: &worker.ToWorker_Cancel{Cancel: &worker.Cancel{Index: s.question.GetIndex()}}})
+func (t *transaction) cancel(*prompt) {
+	t.send(&worker.ToWorker{Message: &worker.ToWorker_Cancel{Cancel: &worker.Cancel{Index: t.question.GetIndex()}}})
 }
 
-// ended is the end of the session's prompt.
-func (s *session) ended(*prompt) {
-	s.prompt = nil
-	owner := s.start.GetOwner().GetUid()
-	s.b.charge(owner).prompts--
-	s.b.settle(owner)
-	s.userFile = false // the worker has taken it away by itself
-	s.notify()
+// ended is the end of the transaction's prompt.
+func (t *transaction) ended(q *prompt) {
+	t.prompt = nil
+	t.userFile = false // the worker has taken it away by itself
+	t.s.drop(q)
 }
 
 // cancel has whoever asked give the question up. It returns when it was told;

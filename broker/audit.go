@@ -73,10 +73,7 @@ func (b *Broker) audit(level slog.Level, message, event string, groups ...[]slog
 
 // auditPrompt is an answer to a prompt, or the end of the wait for one.
 func (b *Broker) auditPrompt(event string, by origin, q *prompt) {
-	about := []slog.Attr{slog.Uint64("prompt", q.number)}
-	if s, ok := q.asker.(*session); ok {
-		about = append(about, s.about()...)
-	}
+	about := append([]slog.Attr{slog.Uint64("prompt", q.number)}, q.asker.about()...)
 	message := "prompt answered"
 	if event == eventCancel {
 		message = "prompt cancelled"

@@ -96,7 +96,8 @@ type Broker struct {
 	inquiries map[*askpassword.Inquiry]*prompt
 	openings  openings
 	gates     map[gateKey]*gate
-	userFiles bool // prompts go to users' own directories too
+	screens   uint64 // transactions that there have been: each has texts of its own on the splash
+	userFiles bool   // prompts go to users' own directories too
 }
 
 // New connects to the bus, and serves calls from then on. The name is taken by

@@ -115,21 +115,21 @@ func (b *Broker) hears(c *client, a asker) bool {
 	return false
 }
 
-// isHeard reports whether anybody on the bus is told of the session's prompts at
-// once: an agent, or the opener if it asked for it.
-func (s *session) isHeard() bool {
+// isHeard reports whether anybody on the bus is told at once of what is asked in the
+// session: an agent, or the opener if it asked for it.
+func (s *session) isHeard(a asker) bool {
 	for c := range s.b.agents {
-		if s.b.hears(c, s) {
+		if s.b.hears(c, a) {
 			return true
 		}
 	}
-	return s.hasOwnEar()
+	return s.hasOwnEar(a)
 }
 
 // hasOwnEar reports whether the opener is told of the prompts, and not as an
 // agent.
-func (s *session) hasOwnEar() bool {
-	return s.owner != nil && s.start.GetOptions().GetAgent() && !(s.b.isAgent(s.owner) && s.b.hears(s.owner, s))
+func (s *session) hasOwnEar(a asker) bool {
+	return s.owner != nil && s.start.GetOptions().GetAgent() && !(s.b.isAgent(s.owner) && s.b.hears(s.owner, a))
 }
 
 var errCallerLeft = &api.Error{Code: api.AccessDenied, Text: "the caller has left the bus"}

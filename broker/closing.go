@@ -29,8 +29,8 @@ const (
 	maxEnded = 1024
 )
 
-// close has the worker end the session. why is what the session's text will
-// say.
+// close ends the session, by way of its transactions if it has any. why is what
+// the session's text will say.
 func (s *session) close(why string) {
 	if s.over() || s.asked {
 		return
@@ -40,11 +40,22 @@ func (s *session) close(why string) {
 		s.why = why
 	}
 	s.enter(api.StateClosing)
-	s.send(&worker.ToWorker{Message: &worker.ToWorker_Close{Close: &worker.Close{}}})
-	patience := s.patience()
-	s.late = s.b.after(patience, func() {
-		if !s.over() {
-			s.kill(fmt.Sprintf("it did not close within %v", patience))
+	if len(s.transactions) == 0 {
+		s.end(api.StateClosed, 0, s.why)
+		return
+	}
+	for _, t := range s.transactions {
+		t.close()
+	}
+}
+
+// close has the worker end the transaction.
+func (t *transaction) close() {
+	t.send(&worker.ToWorker{Message: &worker.ToWorker_Close{Close: &worker.Close{}}})
+	patience := t.patience()
+	t.late = t.s.b.after(patience, func() {
+		if !t.over {
+			t.kill(fmt.Sprintf("it did not close within %v", patience))
 		}
 	})
 }
@@ -52,37 +63,58 @@ func (s *session) close(why string) {
 // patience is how long the worker may take to close. Processes of the session have
 // their time before PAM has. While PAM is at work on an answer it may also be in the
 // delay that follows a failure, which nobody cuts short by closing.
-func (s *session) patience() time.Duration {
-	patience := s.b.config.CloseTimeout + killAfter
-	if s.runs() {
-		patience += s.b.config.CloseTimeout
+func (t *transaction) patience() time.Duration {
+	b := t.s.b
+	patience := b.config.CloseTimeout + killAfter
+	if t.s.runs() {
+		patience += b.config.CloseTimeout
 	}
-	if g := s.b.gates[s.gateKey()]; g != nil && g.holder == s {
+	if g := b.gates[t.gateKey()]; g != nil && g.holder == t {
 		patience += maxDelay
 	}
 	return patience
 }
 
 // kill ends a worker that does not do as it is told.
-func (s *session) kill(why string) {
-	if err := s.worker.Kill(); err != nil {
-		s.b.log.Error("a worker could not be killed", "session", s.id, "worker", s.worker.PID(), "error", err)
+func (t *transaction) kill(why string) {
+	if err := t.worker.Kill(); err != nil {
+		t.s.b.log.Error("a worker could not be killed", "session", t.s.id, "worker", t.worker.PID(), "error", err)
 	}
-	s.lost(fmt.Errorf("%s, and was killed", why))
+	t.lost(fmt.Errorf("%s, and was killed", why))
 }
 
-// lost ends a session whose worker is of no use any more. PAM may not have
+// lost ends a transaction whose worker is of no use any more. PAM may not have
 // been closed; if the worker lives and comes back, it is told to.
-func (s *session) lost(err error) {
-	if s.over() {
+func (t *transaction) lost(err error) {
+	if t.over {
 		return
 	}
-	text := fmt.Sprintf("worker %d was lost in phase %s: %v; PAM may not have been closed", s.worker.PID(), s.phase.Word(), err)
-	s.b.log.Error("session failed", "session", s.id, "why", text)
-	if s.userFile { // of a prompt, which the worker can no more take away
-		s.b.aside.Go(func() { s.b.sweep(s.uid) })
+	text := fmt.Sprintf("worker %d was lost in phase %s: %v; PAM may not have been closed", t.worker.PID(), t.phase.Word(), err)
+	t.s.b.log.Error("session failed", "session", t.s.id, "why", text)
+	if t.userFile { // of a prompt, which the worker can no more take away
+		t.s.b.aside.Go(func() { t.s.b.sweep(t.s.uid) })
 	}
-	s.end(api.StateFailed, s.result, (&api.Error{Code: api.WorkerFailed, Text: text}).Error())
+	t.finish(api.StateFailed, t.s.result, (&api.Error{Code: api.WorkerFailed, Text: text}).Error())
+}
+
+// finish is the end of a transaction by itself, and of its session.
+func (t *transaction) finish(state string, result int32, text string) {
+	t.s.end(state, result, text)
+}
+
+// stop lets go of all that a transaction has. state is how it ended.
+func (t *transaction) stop(state string) {
+	t.over = true
+	if t.late != nil {
+		t.late.Stop()
+	}
+	t.lastNotice(state)
+	t.worker.Close()
+	if t.prompt != nil {
+		t.prompt.end(api.OutcomeSessionClosed)
+	}
+	t.pass()
+	t.s.b.forget(t)
 }
 
 // sweepTimeout bounds how long a user's own directory may take to be looked at.
@@ -102,13 +134,13 @@ func (b *Broker) sweep(uid uint32) {
 func (s *session) end(state string, result int32, text string) {
 	b := s.b
 	s.stopTimers()
-	s.lastNotice(state)
-	s.worker.Close()
-	if s.prompt != nil {
-		s.prompt.end(api.OutcomeSessionClosed)
+	for _, t := range s.transactions {
+		t.stop(state)
 	}
-	s.pass()
-	b.forget(s)
+	s.transactions = nil
+	for _, number := range sortedNumbers(s.prompts) {
+		s.prompts[number].end(api.OutcomeSessionClosed)
+	}
 	s.result, s.text = result, text
 	if s.announced {
 		b.live--
@@ -194,6 +226,11 @@ func (s *session) stopTimers() {
 	if s.late != nil {
 		s.late.Stop()
 		s.late = nil
+	}
+	for _, t := range s.transactions {
+		if t.late != nil {
+			t.late.Stop()
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ func TestACommandHasItsTimeToCloseBeforePAM(t *testing.T) {
 		{"without a command", nil, time.Minute + killAfter},
 		{"with a command", &worker.Command{Arguments: []string{"true"}}, 2*time.Minute + killAfter},
 	} {
-		s := b.newSession(&worker.Start{Session: 1, User: "anna", Command: test.command}, nil)
+		s := newTransaction(b, &worker.Start{Session: 1, User: "anna", Command: test.command}, nil)
 		if got := s.patience(); got != test.want {
 			t.Errorf("the worker of a session %s may take %v to close, not %v", test.name, got, test.want)
 		}

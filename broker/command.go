@@ -178,7 +178,9 @@ func killSession(b *Broker, _ context.Context, t target) ([]any, error) {
 			return invalid("session %d has no command: Close ends it", s.id)
 		case !s.over():
 			// Also before we know that the command runs: the worker knows it first.
-			s.send(&worker.ToWorker{Message: &worker.ToWorker_Signal{Signal: &worker.Signal{Target: whom, Signal: uint32(signal)}}})
+			for _, t := range s.transactions {
+				t.send(&worker.ToWorker{Message: &worker.ToWorker_Signal{Signal: &worker.Signal{Target: whom, Signal: uint32(signal)}}})
+			}
 		}
 		return nil
 	})
@@ -218,10 +220,10 @@ func (s *session) commandProperties() map[string]any {
 // while it has the session.
 func (s *session) leader() uint32 {
 	switch {
-	case s.over() || s.worker == nil:
+	case s.over() || len(s.transactions) == 0:
 		return 0
 	case s.pid != 0 && s.exited == nil:
 		return s.pid
 	}
-	return uint32(s.worker.PID())
+	return uint32(s.transactions[0].worker.PID())
 }

@@ -25,9 +25,11 @@
 //	limits.go     how much one uid may have
 //	vetting.go    which agents polkit lets hear what
 //	gate.go       answers that PAM checks one after the other
-//	session.go    a session: its states, and how it is taken over
+//	session.go    a session: an object with an owner, a state, and questions
+//	transaction.go what one worker does in PAM for it
+//	takeover.go   how a session is taken over
 //	closing.go    its end, and how long that may take
-//	packets.go    what a session's worker says
+//	packets.go    what a transaction's worker says
 //	prompt.go     a prompt: a slot that is taken once
 //	mirror.go     its copy for systemd's password agents, and texts on the boot splash
 //	inbox.go      what other programs ask those agents: prompts without a session

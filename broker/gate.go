@@ -14,7 +14,7 @@ import (
 // guesses fast (pam_fail_delay(3)); without the gate whoever opens 32 sessions
 // would guess 32 times as fast. The admin has no gate.
 type gate struct {
-	holder  *session
+	holder  *transaction
 	waiting []held
 }
 
@@ -26,31 +26,31 @@ type gateKey struct {
 
 // held is an answer that waits for its turn. It has taken its prompt's slot.
 type held struct {
-	s *session
+	t *transaction
 	q *prompt
 	f *os.File // ours to close
 }
 
-func (s *session) gateKey() gateKey {
-	return gateKey{s.start.GetOwner().GetUid(), s.start.GetUser()}
+func (t *transaction) gateKey() gateKey {
+	return gateKey{t.start.GetOwner().GetUid(), t.start.GetUser()}
 }
 
-// answer brings an answer to the session's worker, when its turn comes.
-func (s *session) answer(q *prompt, c *claim, f *os.File) error {
-	if s.b.isAdmin(s.start.GetOwner().GetUid()) {
-		return s.deliver(q, c, f)
+// answer brings an answer to the transaction's worker, when its turn comes.
+func (t *transaction) answer(q *prompt, c *claim, f *os.File) error {
+	if t.s.b.isAdmin(t.start.GetOwner().GetUid()) {
+		return t.deliver(q, c, f)
 	}
-	key := s.gateKey()
-	g := s.b.gates[key]
+	key := t.gateKey()
+	g := t.s.b.gates[key]
 	if g == nil {
 		g = new(gate)
-		s.b.gates[key] = g
+		t.s.b.gates[key] = g
 	}
-	if g.holder == nil || g.holder == s {
-		g.holder = s
-		err := s.deliver(q, c, f)
+	if g.holder == nil || g.holder == t {
+		g.holder = t
+		err := t.deliver(q, c, f)
 		if err != nil {
-			s.pass()
+			t.pass()
 		}
 		return err
 	}
@@ -58,16 +58,16 @@ func (s *session) answer(q *prompt, c *claim, f *os.File) error {
 	if err != nil {
 		return fmt.Errorf("keep an answer that has to wait: %w", err)
 	}
-	g.waiting = append(g.waiting, held{s, q, os.NewFile(uintptr(own), "response")})
+	g.waiting = append(g.waiting, held{t, q, os.NewFile(uintptr(own), "response")})
 	q.claim = c
 	return nil
 }
 
-// pass lets the next answer go: the session's was dealt with, or there is none.
-func (s *session) pass() {
-	key := s.gateKey()
-	g := s.b.gates[key]
-	if g == nil || g.holder != s {
+// pass lets the next answer go: the transaction's was dealt with, or there is none.
+func (t *transaction) pass() {
+	key := t.gateKey()
+	g := t.s.b.gates[key]
+	if g == nil || g.holder != t {
 		return
 	}
 	g.holder = nil
@@ -77,23 +77,23 @@ func (s *session) pass() {
 		g.holder = next.send()
 	}
 	if g.holder == nil {
-		delete(s.b.gates, key)
+		delete(t.s.b.gates, key)
 	}
 }
 
 // send delivers an answer that waited, unless its prompt has ended. It returns
-// the session that PAM is at work for now, if any.
-func (h held) send() *session {
+// the transaction that PAM is at work for now, if any.
+func (h held) send() *transaction {
 	defer func() { _ = h.f.Close() }()
 	if !h.q.waits() || h.q.claim == nil {
 		return nil
 	}
-	if err := h.s.deliver(h.q, h.q.claim, h.f); err != nil {
+	if err := h.t.deliver(h.q, h.q.claim, h.f); err != nil {
 		h.q.release(err)
-		h.s.again()
+		h.t.again()
 		return nil
 	}
-	return h.s
+	return h.t
 }
 
 // closeGates lets go of what waits, at the end.

@@ -14,27 +14,27 @@ import (
 func TestTheDelayOfAFailureOutlastsClose(t *testing.T) {
 	b, _, idle := startOnBus(t)
 	b.config.CloseTimeout = time.Second
-	open := func(owner uint32, id uint64) *session {
-		s := b.newSession(&worker.Start{
+	open := func(owner uint32, id uint64) *transaction {
+		tr := newTransaction(b, &worker.Start{
 			Session: id, Service: "vault", User: "anna", Owner: &worker.Owner{Uid: owner}, Options: &worker.Options{Attempts: 1},
 		}, idle())
-		b.add(s, nil)
-		s.ask(&worker.Prompt{Style: worker.Style_STYLE_SECRET, Text: []byte("?")}, id+100)
+		b.add(tr.s, nil)
+		tr.ask(&worker.Prompt{Style: worker.Style_STYLE_SECRET, Text: []byte("?")}, id+100)
 		f, err := memfdOf("guess")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = f.Close() }()
-		if err := s.answer(s.prompt, newClaim(origin{}), f); err != nil {
+		if err := tr.answer(tr.prompt, newClaim(origin{}), f); err != nil {
 			t.Fatal(err)
 		}
-		return s
+		return tr
 	}
 	b.do(func() {
 		checked, held, roots := open(stranger, 1), open(stranger, 2), open(0, 3)
 		for _, c := range []struct {
 			name string
-			s    *session
+			s    *transaction
 			want time.Duration
 		}{
 			{"whose answer PAM checks", checked, time.Second + killAfter + maxDelay},

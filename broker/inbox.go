@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/godbus/dbus/v5"
@@ -108,7 +109,17 @@ func (i *inquiry) path() dbus.ObjectPath { return "/" }
 
 func (i *inquiry) hearers() []*client { return nil }
 
-func (i *inquiry) waiting() *prompt { return i.b.inquiries[i.Inquiry] }
+func (i *inquiry) waiting() []*prompt {
+	if q := i.b.inquiries[i.Inquiry]; q != nil {
+		return []*prompt{q}
+	}
+	return nil
+}
+
+func (i *inquiry) about() []slog.Attr { return nil }
+
+// mirror does nothing: the question is where systemd's agents look already.
+func (i *inquiry) mirror(*prompt) {}
 
 func (i *inquiry) ended(*prompt) { i.b.forget(i) }
 

@@ -75,7 +75,9 @@ type patient struct {
 func (p *patient) object() policy.Object { return policy.Object{Exists: true, Service: p.service} }
 func (p *patient) path() dbus.ObjectPath { return "/" }
 func (p *patient) hearers() []*client    { return nil }
-func (p *patient) waiting() *prompt      { return nil }
+func (p *patient) waiting() []*prompt    { return nil }
+func (p *patient) about() []slog.Attr    { return nil }
+func (p *patient) mirror(*prompt)        {}
 func (p *patient) cancel(*prompt)        { p.cancelled++ }
 func (p *patient) ended(*prompt)         {}
 func (p *patient) answer(*prompt, *claim, *os.File) error {
@@ -110,7 +112,7 @@ func TestNothingIsDoneForACallerWhoHasLeft(t *testing.T) {
 			b, address, idle := startOnBus(t)
 			asker := new(patient)
 			q := &prompt{number: number, asker: asker}
-			s := b.newSession(&worker.Start{Session: id, Owner: &worker.Owner{}, Options: &worker.Options{}}, idle())
+			s := newTransaction(b, &worker.Start{Session: id, Owner: &worker.Owner{}, Options: &worker.Options{}}, idle()).s
 			b.do(func() {
 				b.newPrompt(q)
 				b.sessions[id] = s

@@ -17,7 +17,7 @@ func TestASessionThatHasNotBegunIsNotListed(t *testing.T) {
 	b, _, idle := startOnBus(t)
 	b.do(func() {
 		for id := range uint64(2) {
-			s := b.newSession(&worker.Start{Session: id + 1, Owner: &worker.Owner{}, Options: &worker.Options{}}, idle())
+			s := newTransaction(b, &worker.Start{Session: id + 1, Owner: &worker.Owner{}, Options: &worker.Options{}}, idle()).s
 			b.add(s, nil)
 			s.announced = id == 0
 		}

@@ -126,7 +126,7 @@ func (b *Broker) startSession(ctx context.Context, p *bus.Peer, start *worker.St
 		case <-ctx.Done():
 			b.do(func() {
 				if s.started != nil {
-					s.kill(fmt.Sprintf("it did not take the session within %v", openTimeout))
+					s.transactions[0].kill(fmt.Sprintf("it did not take the session within %v", openTimeout))
 				}
 			})
 			return s, <-started
@@ -147,11 +147,12 @@ func (b *Broker) give(w *workers.Worker, p *bus.Peer, start *worker.Start, stdio
 		b.settle(p.UID)
 		return nil, errCallerLeft
 	}
-	s := b.newSession(start, w)
+	s := b.newSession(start)
 	s.started = started
-	if !w.Bind(s) || w.Send(&worker.ToWorker{Message: &worker.ToWorker_Start{Start: start}}, stdio...) != nil {
+	t := s.transact(start, w)
+	if !w.Bind(t) || w.Send(&worker.ToWorker{Message: &worker.ToWorker_Start{Start: start}}, stdio...) != nil {
 		w.Unbind()
-		s.state = api.StateFailed // in case its end is on the way already
+		t.over = true // in case its end is on the way already
 		b.settle(p.UID)
 		b.tidy(owner)
 		return nil, errWorkerLost

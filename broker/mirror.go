@@ -7,11 +7,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/pamprompt/pamprompt/api"
 	protocol "github.com/pamprompt/pamprompt/api/askpassword"
-	"github.com/pamprompt/pamprompt/api/worker"
 	"github.com/pamprompt/pamprompt/broker/askpassword"
 )
 
@@ -37,52 +35,26 @@ func (m *mirror) again() {
 	}
 }
 
-// mirror brings the copies of the session's prompt, the one of the system's
-// agents and the one of its user's, in line with what is wanted.
-func (s *session) mirror() {
-	q := s.prompt
-	if q == nil || q.muted || q.style != api.StyleSecret && q.style != api.StyleVisible {
-		return
-	}
-	wanted := s.wantsAgents()
+// copied brings the copy for the system's agents in line with what is wanted.
+func (q *prompt) copied(wanted bool, request func() protocol.Request) {
 	switch {
 	case !wanted:
 		q.mirror.close()
-	case q.mirror.posting == nil && s.b.files != nil:
-		q.mirror.posting = s.b.files.Post(protocol.Ask(s.start, s.question), q.replied)
-	}
-	// The worker takes what a user's own agent answers, so that the gate does
-	// not see it: only for sessions that have none.
-	if users := wanted && s.b.userFiles && s.resolved && s.b.isAdmin(s.start.GetOwner().GetUid()); users != s.userFile {
-		s.mirrorTo(users)
+	case q.mirror.posting == nil && q.b.files != nil:
+		q.mirror.posting = q.b.files.Post(request(), q.replied)
 	}
 }
 
-// mirrorTo has the worker put its prompt into the user's own directory, or take
-// it away.
-func (s *session) mirrorTo(users bool) {
-	s.userFile = users
-	s.send(&worker.ToWorker{Message: &worker.ToWorker_Mirror{Mirror: &worker.Mirror{Index: s.question.GetIndex(), Shown: users}}})
-}
-
-// wantsAgents is what the option ask-password says at present.
-func (s *session) wantsAgents() bool {
-	switch s.start.GetOptions().GetAskPassword() {
-	case api.AskPasswordNo:
-		return false
-	case api.AskPasswordFallback:
-		return !s.isHeard()
-	}
-	return true
+// copyable reports whether a prompt is one that systemd's agents can show.
+func (q *prompt) copyable() bool {
+	return !q.muted && (q.style == api.StyleSecret || q.style == api.StyleVisible)
 }
 
 // remirror brings the copies of all prompts in line with what is wanted: agents
 // have come or gone, or users' own ones are to be asked.
 func (b *Broker) remirror() {
 	for _, q := range b.prompts {
-		if s, ok := q.asker.(*session); ok {
-			s.mirror()
-		}
+		q.asker.mirror(q)
 	}
 }
 
@@ -129,35 +101,6 @@ func (q *prompt) take(f *os.File, by origin) {
 
 // waits reports whether the prompt has not ended.
 func (q *prompt) waits() bool { return q.b.prompts[q.number] == q }
-
-// lastWords is how long what a module complained of stays on the splash after
-// its session has failed.
-const lastWords = 5 * time.Second
-
-// notice shows a text that wants no answer on the boot splash.
-func (s *session) notice(m *worker.Message) {
-	if s.b.splash == nil || !s.wantsAgents() {
-		return
-	}
-	s.noticed = m.GetStyle()
-	s.b.splash.Show(s.id, protocol.Notice(s.start.GetUser(), s.start.GetService(), string(m.GetText())))
-}
-
-func (s *session) hideNotice() {
-	if s.noticed != worker.Style_STYLE_UNSPECIFIED {
-		s.noticed = worker.Style_STYLE_UNSPECIFIED
-		s.b.splash.Hide(s.id)
-	}
-}
-
-// lastNotice lets somebody read why a session failed.
-func (s *session) lastNotice(state string) {
-	if s.noticed == worker.Style_STYLE_ERROR && state == api.StateFailed {
-		s.noticed = worker.Style_STYLE_UNSPECIFIED
-		s.b.after(lastWords, func() { s.b.splash.Hide(s.id) })
-	}
-	s.hideNotice()
-}
 
 // userAgents is the version of systemd from which on users have agents and
 // directories of their own.

@@ -50,16 +50,16 @@ func TestWhoseQuestionsGoToUsersOwnAgents(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b, _, idle := startOnBus(t)
 			b.userFiles = c.files
-			s := b.newSession(&worker.Start{
+			tr := newTransaction(b, &worker.Start{
 				Session: 7, Service: "vault", User: "anna", Owner: &worker.Owner{Uid: c.owner},
 				Options: &worker.Options{Attempts: 1, AskPassword: c.option},
 			}, idle())
-			s.resolved, s.uid = c.resolved, stranger
+			tr.s.resolved, tr.s.uid = c.resolved, stranger
 			b.do(func() {
-				b.add(s, nil)
-				s.ask(&worker.Prompt{Style: c.style, Text: []byte("?")}, 17)
-				if s.userFile != c.want {
-					t.Errorf("the user's own agents are asked: %v", s.userFile)
+				b.add(tr.s, nil)
+				tr.ask(&worker.Prompt{Style: c.style, Text: []byte("?")}, 17)
+				if tr.userFile != c.want {
+					t.Errorf("the user's own agents are asked: %v", tr.userFile)
 				}
 			})
 		})

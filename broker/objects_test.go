@@ -29,7 +29,7 @@ func TestEveryMemberOfTheXMLIsExportedAndNoOther(t *testing.T) {
 
 func TestEveryPropertyOfTheXMLIsServedWithItsType(t *testing.T) {
 	b := &Broker{}
-	s := b.newSession(&worker.Start{Session: 7, Owner: &worker.Owner{}, Options: &worker.Options{}}, nil)
+	s := b.newSession(&worker.Start{Session: 7, Owner: &worker.Owner{}, Options: &worker.Options{}})
 	for name, served := range map[string]map[string]dbus.Variant{
 		api.ManagerInterface: b.managerProperties(),
 		api.SessionInterface: s.properties(policy.Caller{Admin: true}),
@@ -55,7 +55,7 @@ func TestEveryPropertyOfTheXMLIsServedWithItsType(t *testing.T) {
 // PropertiesChanged is heard by everybody: what it carries by value must not
 // be private, and everything else must be marked as invalidated or constant.
 func TestNothingPrivateIsBroadcast(t *testing.T) {
-	s := (&Broker{}).newSession(&worker.Start{Session: 7, Owner: &worker.Owner{}, Options: &worker.Options{}}, nil)
+	s := (&Broker{}).newSession(&worker.Start{Session: 7, Owner: &worker.Owner{}, Options: &worker.Options{}})
 	public := sortedKeys(s.publicProperties())
 	if want := []string{"ExitSignal", "ExitStatus", "Leader", "OpenedAt", "PAMResult", "State"}; !slices.Equal(public, want) {
 		t.Errorf("PropertiesChanged carries %q, want %q", public, want)

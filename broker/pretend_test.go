@@ -183,13 +183,18 @@ func (e *ear) settle() {
 	}
 }
 
+// newTransaction is a transaction in a session of its own.
+func newTransaction(b *Broker, start *worker.Start, w *workers.Worker) *transaction {
+	return b.newSession(start).transact(start, w)
+}
+
 // vettingStage is a broker, its polkit, and a session of root's in it.
 type vettingStage struct {
 	*Broker
 	address string
 	polkit  *pretended
 	idle    func() *workers.Worker
-	s       *session
+	t       *transaction
 }
 
 const answerAny = "org.pamprompt.answer-any vault anna"
@@ -204,22 +209,22 @@ func startVetting(t *testing.T) *vettingStage {
 // another is the same with one more session.
 func (v *vettingStage) another(id uint64) *vettingStage {
 	next := *v
-	next.s = v.newSession(&worker.Start{
+	next.t = newTransaction(v.Broker, &worker.Start{
 		Session: id, Service: "vault", User: "anna", Owner: &worker.Owner{Name: ":0.0"}, Options: &worker.Options{Attempts: 1},
 	}, v.idle())
-	v.do(func() { v.add(next.s, nil) })
+	v.do(func() { v.add(next.t.s, nil) })
 	return &next
 }
 
 // ask has the session's module ask.
 func (v *vettingStage) ask(number uint64) {
-	v.do(func() { v.s.ask(&worker.Prompt{Style: worker.Style_STYLE_SECRET, Text: []byte("?")}, number) })
+	v.do(func() { v.t.ask(&worker.Prompt{Style: worker.Style_STYLE_SECRET, Text: []byte("?")}, number) })
 }
 
 // end ends its prompt.
-func (v *vettingStage) end() { v.do(func() { v.s.prompt.end(api.OutcomeCancelled) }) }
+func (v *vettingStage) end() { v.do(func() { v.t.prompt.end(api.OutcomeCancelled) }) }
 
 // text has it say something.
 func (v *vettingStage) text(text string) {
-	v.do(func() { v.s.tell(&worker.Message{Style: worker.Style_STYLE_INFO, Text: []byte(text)}) })
+	v.do(func() { v.t.tell(&worker.Message{Style: worker.Style_STYLE_INFO, Text: []byte(text)}) })
 }

@@ -3,8 +3,8 @@
 package broker
 
 import (
-	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -34,7 +34,7 @@ type prompt struct {
 	mirror  mirror                  // for agents that know no D-Bus
 }
 
-// asker is who put a question: a session, whose worker waits, or another
+// asker is who puts questions: a transaction, whose worker waits, or another
 // program, by a request in the ask-password directory. Its methods run in the
 // owner.
 type asker interface {
@@ -44,8 +44,13 @@ type asker interface {
 	path() dbus.ObjectPath
 	// hearers are whom the question is told to besides agents.
 	hearers() []*client
-	// waiting is the question; nil when it has ended.
-	waiting() *prompt
+	// waiting are its questions that have not ended, in the order of their numbers.
+	waiting() []*prompt
+	// about is what the journal says of it.
+	about() []slog.Attr
+	// mirror brings the copy of a question where systemd's agents look in line with
+	// what is wanted.
+	mirror(q *prompt)
 	// answer passes an answer on. What becomes of it is said on c, by now or
 	// later; an error means that the answer did not leave. f stays the caller's.
 	answer(q *prompt, c *claim, f *os.File) error
@@ -64,33 +69,6 @@ type claim struct {
 
 func newClaim(by origin) *claim { return &claim{by, make(chan error, 1)} }
 
-// ask makes a prompt of what a worker said, and tells everybody.
-func (s *session) ask(p *worker.Prompt, number uint64) {
-	s.question = p
-	q := &prompt{
-		number:  number,
-		asker:   s,
-		style:   styleName(p.GetStyle()),
-		message: clean(p.GetText()),
-		details: s.details(p),
-	}
-	s.prompt = q
-	owner := s.start.GetOwner().GetUid()
-	u := s.b.charge(owner)
-	u.prompts++
-	if most := s.b.limits(owner).prompts; u.prompts > most {
-		s.b.log.Warn("a prompt is cancelled: too many of this uid wait", "session", s.id, "owner-uid", owner, "most", most)
-		s.b.hold(q)
-		q.muted = true
-		s.cancel(q)
-		return
-	}
-	s.b.newPrompt(q)
-	s.hideNotice() // the question says it too
-	s.mirror()
-	s.notify()
-}
-
 // newPrompt adds a prompt to those that wait, and tells everybody.
 func (b *Broker) newPrompt(q *prompt) *prompt {
 	b.hold(q)
@@ -105,56 +83,6 @@ func (b *Broker) newPrompt(q *prompt) *prompt {
 func (b *Broker) hold(q *prompt) {
 	q.b, q.told = b, make(map[string]*client)
 	b.prompts[q.number] = q
-}
-
-// hearers are the opener, if it asked for it and hears nothing as an agent.
-func (s *session) hearers() []*client {
-	if s.hasOwnEar() {
-		return []*client{s.owner}
-	}
-	return nil
-}
-
-func (s *session) waiting() *prompt { return s.prompt }
-
-// details are the circumstances of a question. Absent is what is not known.
-func (s *session) details(p *worker.Prompt) map[string]dbus.Variant {
-	owner, options := s.start.GetOwner(), s.start.GetOptions()
-	d := map[string]any{
-		"service":   s.start.GetService(),
-		"user":      s.start.GetUser(),
-		"owner-uid": owner.GetUid(),
-		"attempt":   max(p.GetAttempt(), 1),
-		"phase":     p.GetPhase().Word(),
-		"index":     p.GetIndex(),
-		"source":    api.SourcePAM,
-	}
-	if owner.GetPid() != 0 {
-		d["owner-pid"] = owner.GetPid()
-	}
-	for name, text := range map[string]string{
-		"owner-unit": owner.GetUnit(),
-		"owner-comm": owner.GetComm(),
-		"reason":     options.GetReason(),
-		"binary":     base64.StdEncoding.EncodeToString(p.GetBinary()),
-	} {
-		if text != "" {
-			d[name] = text
-		}
-	}
-	if p.GetExpiresUsec() != 0 {
-		d["expires"] = p.GetExpiresUsec()
-	}
-	if command := shownCommand(s.start.GetCommand().GetArguments()); len(command) > 0 {
-		d["command"] = command
-	}
-	if len(p.GetChoices()) > 0 {
-		d["choices"] = p.GetChoices()
-	}
-	if len(p.GetMessages()) > 0 {
-		d["messages"] = texts(p.GetMessages())
-	}
-	return variants(d)
 }
 
 func variants(values map[string]any) map[string]dbus.Variant {

@@ -3,8 +3,6 @@
 package broker
 
 import (
-	"context"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -13,48 +11,47 @@ import (
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/worker"
 	"github.com/pamprompt/pamprompt/broker/bus"
-	"github.com/pamprompt/pamprompt/broker/workers"
 	"github.com/pamprompt/pamprompt/policy"
 )
 
-// session is a view of the session that a worker holds.
+// session is an object on the bus: who owns it, what state it is in, who waits
+// for it. What PAM does for it is its transactions' affair; one that has none is
+// ended by close alone.
 type session struct {
-	b      *Broker
-	id     uint64
-	start  *worker.Start
-	worker *workers.Worker
-	owner  *client // nil when it has left the bus, or was never looked up
+	b     *Broker
+	id    uint64
+	start *worker.Start // as what it was opened
+	owner *client       // nil when it has left the bus, or was never looked up
 
-	state       string
-	opened      bool // it was open once
-	phase       worker.Phase
-	attempt     uint32
-	resolved    bool // uid is known
-	uid         uint32
-	prompt      *prompt
-	question    *worker.Prompt // of the prompt, or of the last one
+	transactions []*transaction     // that have not ended
+	prompts      map[uint64]*prompt // that wait, by number
+
+	state    string
+	opened   bool // it was open once
+	resolved bool // uid is known
+	uid      uint32
+	result   int32  // of PAM
+	text     string // what it ended with
+	why      string // it is being closed
+	asked    bool   // to close
+
+	// Of the transaction that opened.
 	environment []string
 	openedAt    uint64 // CLOCK_REALTIME, microseconds
 	pid         uint32 // of the command; 0 before it runs, and without one
 	exited      *worker.Exited
-	result      int32  // of PAM
-	text        string // what it ended with
-	why         string // it is being closed
-	asked       bool   // to close
 
 	announced bool          // the bus was told of it
 	started   chan error    // told once, when the worker took it or did not; nil then
 	changed   chan struct{} // closed at every change, and replaced
-	late      *time.Timer   // to kill, or to forget
-
-	noticed  worker.Style // of what the splash shows
-	userFile bool         // the worker was told to put the prompt into the user's own directory
+	late      *time.Timer   // to forget
 }
 
-func (b *Broker) newSession(start *worker.Start, w *workers.Worker) *session {
+// newSession makes a session of what somebody asked for, with no transaction yet.
+func (b *Broker) newSession(start *worker.Start) *session {
 	return &session{
-		b: b, id: start.GetSession(), start: start, worker: w,
-		state: api.StateOpening, phase: worker.Phase_PHASE_START, changed: make(chan struct{}),
+		b: b, id: start.GetSession(), start: start, prompts: make(map[uint64]*prompt),
+		state: api.StateOpening, changed: make(chan struct{}),
 	}
 }
 
@@ -94,7 +91,7 @@ func (s *session) notify() {
 	s.changed = make(chan struct{})
 }
 
-// add puts a session where it is found. The worker has it now.
+// add puts a session where it is found.
 func (b *Broker) add(s *session, owner *client) {
 	b.sessions[s.id] = s
 	b.charge(s.start.GetOwner().GetUid()).sessions++
@@ -121,7 +118,9 @@ func (s *session) enter(state string) {
 	}
 	s.state = state
 	if state == api.StateOpen || state == api.StateClosing {
-		s.hideNotice()
+		for _, t := range s.transactions {
+			t.hideNotice()
+		}
 	}
 	s.opened = s.opened || state == api.StateOpen
 	s.b.bus.Send(bus.Signal{Path: s.path(), Name: properties + ".PropertiesChanged", Values: []any{
@@ -130,88 +129,59 @@ func (s *session) enter(state string) {
 	s.notify()
 }
 
-// adopt takes over a worker that comes with a session. It runs in the
-// worker's reader.
-func (b *Broker) adopt(w *workers.Worker, d *worker.Session) {
-	start := d.GetStart()
-	b.numbers.seen(start.GetSession())
-	b.numbers.seen(d.GetPrompt().GetNumber())
-	owner := b.presentOwner(start.GetOwner())
-	b.do(func() {
-		if _, known := b.sessions[start.GetSession()]; known {
-			// We gave it up when its connection broke.
-			b.log.Warn("a lost session came back and is closed", "session", start.GetSession(), "worker", w.PID())
-			w.Refuse()
-			return
-		}
-		s := b.newSession(start, w)
-		if !w.Bind(s) {
-			return
-		}
-		var c *client
-		if owner != nil {
-			c = b.client(owner)
-		}
-		b.add(s, c)
-		s.rebuild(d)
-	})
+// put adds a prompt to those that wait, and charges it to the owner. It reports
+// whether the owner may have that many.
+func (s *session) put(q *prompt) bool {
+	s.prompts[q.number] = q
+	owner := s.start.GetOwner().GetUid()
+	u := s.b.charge(owner)
+	u.prompts++
+	return u.prompts <= s.b.limits(owner).prompts
 }
 
-// presentOwner finds the connection that opened a session, if it is still on
-// the bus: unique names mean nothing on another bus.
-func (b *Broker) presentOwner(o *worker.Owner) *bus.Peer {
-	if o.GetBusId() != b.bus.ID() {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
-	defer cancel()
-	p, err := b.bus.Peer(ctx, o.GetName())
-	if err != nil || p.UID != o.GetUid() {
-		return nil
-	}
-	return p
+// drop undoes put.
+func (s *session) drop(q *prompt) {
+	delete(s.prompts, q.number)
+	owner := s.start.GetOwner().GetUid()
+	s.b.charge(owner).prompts--
+	s.b.settle(owner)
+	s.notify()
 }
 
-// rebuild fills a session in from what its worker knows of it, and goes on
-// where the last broker stopped.
-func (s *session) rebuild(d *worker.Session) {
-	s.phase = d.GetPhase()
-	if r := d.GetResolved(); r != nil {
-		s.resolved, s.uid = true, r.GetUid()
+// say passes on a text that wants no answer, to those who may know what a asks.
+func (s *session) say(a asker, style, words string) {
+	text := bus.Signal{Path: api.RootPath, Name: api.ManagerInterface + ".Message", Values: []any{s.path(), style, words}}
+	for _, c := range a.hearers() {
+		text.Dest = c.peer.Name
+		s.b.bus.Send(text)
 	}
-	switch {
-	case s.phase == worker.Phase_PHASE_OPEN:
-		s.state = api.StateOpen
-	case s.phase > worker.Phase_PHASE_OPEN:
-		s.state = api.StateClosing
-	}
-	if o := d.GetOpened(); o != nil {
-		s.opened, s.pid, s.exited = true, o.GetPid(), d.GetExited()
-		s.environment, s.openedAt = strs(o.GetEnvironment()), o.GetOpenedUsec()
-	}
-	s.announce()
-	s.b.log.Info("session taken over", "session", s.id, "state", s.state, "worker", s.worker.PID())
-	if p := d.GetPrompt(); p != nil {
-		number := p.GetNumber()
-		if number == 0 { // the last broker died before it could number it
-			number, _ = s.b.numbers.try()
-			if number == 0 {
-				s.lost(fmt.Errorf("no number could be given to its prompt"))
-				return
-			}
-			s.numbered(p.GetIndex(), number)
-		}
-		s.ask(p, number)
-		if !s.userFile { // what the last broker wanted nobody knows
-			s.mirrorTo(false)
+	for c := range s.b.agents {
+		text.Dest = c.peer.Name
+		switch {
+		case s.b.hears(c, a):
+			s.b.bus.Send(text)
+		case s.b.ruling(c, a).Verdict == policy.Polkit:
+			s.b.owe(c, a, text)
 		}
 	}
-	switch {
-	case d.GetClosed() != nil:
-		s.closed(d.GetClosed())
-	case d.GetFailed() != nil:
-		s.failed(d.GetFailed())
-	case s.owner == nil && !s.start.GetOptions().GetLinger():
-		s.close("its owner left the bus")
+}
+
+// hearersOf are whom a question in the session is told to besides agents: the
+// opener, if it asked for it and hears nothing as an agent.
+func (s *session) hearersOf(a asker) []*client {
+	if s.hasOwnEar(a) {
+		return []*client{s.owner}
 	}
+	return nil
+}
+
+// wantsAgents is what the option ask-password says at present of what a asks.
+func (s *session) wantsAgents(a asker) bool {
+	switch s.start.GetOptions().GetAskPassword() {
+	case api.AskPasswordNo:
+		return false
+	case api.AskPasswordFallback:
+		return !s.isHeard(a)
+	}
+	return true
 }

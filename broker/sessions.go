@@ -41,9 +41,11 @@ func nextPrompt(b *Broker, ctx context.Context, t target) ([]any, error) {
 	who := b.basic(t.call.Caller)
 	var reply []any
 	err := b.await(ctx, t, func(s *session) (bool, error) {
-		if q := s.prompt; q != nil && q.number > after && q.claim == nil {
-			reply = []any{q.number, q.style, q.message, q.detailsFor(who)}
-			return true, nil
+		for _, number := range sortedNumbers(s.prompts) {
+			if q := s.prompts[number]; number > after && q.claim == nil {
+				reply = []any{q.number, q.style, q.message, q.detailsFor(who)}
+				return true, nil
+			}
 		}
 		if s.over() || s.state == api.StateOpen {
 			return false, &api.Error{Code: api.NoSuchPrompt, Text: strings.TrimSuffix(fmt.Sprintf("session %d asks nothing more, it is %s: %s", s.id, s.state, s.text), ": ")}

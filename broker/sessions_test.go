@@ -23,7 +23,7 @@ func TestWaitingForASessionThatIsForgotten(t *testing.T) {
 		close(stop)
 		<-stopped
 	}()
-	s := b.newSession(&worker.Start{Session: 7, Owner: &worker.Owner{}, Options: &worker.Options{}}, nil)
+	s := b.newSession(&worker.Start{Session: 7, Owner: &worker.Owner{}, Options: &worker.Options{}})
 	b.do(func() { b.sessions[7] = s })
 	call := target{call: &bus.Call{Caller: &bus.Peer{Name: ":1.1"}}, session: 7}
 	looked, result := make(chan struct{}, 2), make(chan error, 1)

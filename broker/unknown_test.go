@@ -59,13 +59,13 @@ func TestACallerWhoseNameCannotBeLookedUp(t *testing.T) {
 	b.rules.Store(rulesOf(t, wantsName))
 	caller := &bus.Peer{Name: ":1.4711", UID: stranger}
 	for id, owner := range map[uint64]uint32{own: stranger, roots: 0} {
-		s := b.newSession(&worker.Start{
+		tr := newTransaction(b, &worker.Start{
 			Session: id, Service: "vault", User: "anna", Owner: &worker.Owner{Uid: owner}, Options: &worker.Options{Attempts: 1},
 		}, idle())
 		b.do(func() {
-			b.add(s, nil)
-			s.announced = true
-			s.ask(&worker.Prompt{Style: worker.Style_STYLE_SECRET, Text: []byte("?")}, id+10)
+			b.add(tr.s, nil)
+			tr.s.announced = true
+			tr.ask(&worker.Prompt{Style: worker.Style_STYLE_SECRET, Text: []byte("?")}, id+10)
 		})
 	}
 	for _, c := range []struct {

@@ -10,7 +10,7 @@ import (
 	"github.com/pamprompt/pamprompt/policy"
 )
 
-// maxOwed bounds the texts that wait for polkit's word on one agent and session.
+// maxOwed bounds the texts that wait for polkit's word on one agent and asker.
 const maxOwed = 16
 
 // vetting is what polkit says of one agent: whose questions it may know. It is
@@ -147,8 +147,10 @@ func (b *Broker) vetted(c *client, a asker, ok bool) {
 		for _, s := range owed {
 			b.bus.Send(s)
 		}
-		if q := a.waiting(); q != nil && !q.muted && q.told[c.peer.Name] == nil {
-			q.tell(c)
+		for _, q := range a.waiting() {
+			if !q.muted && q.told[c.peer.Name] == nil {
+				q.tell(c)
+			}
 		}
 	}
 	b.remirror()

@@ -36,7 +36,7 @@ func New(log *slog.Logger) *Screen {
 func (s *Screen) Show(key uint64, line string) {
 	line, err := fit(line)
 	if err != nil {
-		s.log.Debug("a text is not for the boot splash", "session", key, "error", err)
+		s.log.Debug("a text is not for the boot splash", "key", key, "error", err)
 		return
 	}
 	if line == "" {

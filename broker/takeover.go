@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package broker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/worker"
+	"github.com/pamprompt/pamprompt/broker/bus"
+	"github.com/pamprompt/pamprompt/broker/workers"
+)
+
+// adopt takes over a worker that comes with a session. It runs in the
+// worker's reader.
+func (b *Broker) adopt(w *workers.Worker, d *worker.Session) {
+	start := d.GetStart()
+	b.numbers.seen(start.GetSession())
+	b.numbers.seen(d.GetPrompt().GetNumber())
+	owner := b.presentOwner(start.GetOwner())
+	b.do(func() {
+		if _, known := b.sessions[start.GetSession()]; known {
+			// We gave it up when its connection broke.
+			b.log.Warn("a lost session came back and is closed", "session", start.GetSession(), "worker", w.PID())
+			w.Refuse()
+			return
+		}
+		s := b.newSession(start)
+		t := s.transact(start, w)
+		if !w.Bind(t) {
+			return
+		}
+		var c *client
+		if owner != nil {
+			c = b.client(owner)
+		}
+		b.add(s, c)
+		t.rebuild(d)
+	})
+}
+
+// presentOwner finds the connection that opened a session, if it is still on
+// the bus: unique names mean nothing on another bus.
+func (b *Broker) presentOwner(o *worker.Owner) *bus.Peer {
+	if o.GetBusId() != b.bus.ID() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	p, err := b.bus.Peer(ctx, o.GetName())
+	if err != nil || p.UID != o.GetUid() {
+		return nil
+	}
+	return p
+}
+
+// rebuild fills a transaction and its session in from what the worker knows of
+// them, and goes on where the last broker stopped.
+func (t *transaction) rebuild(d *worker.Session) {
+	s := t.s
+	t.begun, t.phase = true, d.GetPhase()
+	if r := d.GetResolved(); r != nil {
+		s.resolved, s.uid = true, r.GetUid()
+	}
+	switch {
+	case t.phase == worker.Phase_PHASE_OPEN:
+		s.state = api.StateOpen
+	case t.phase > worker.Phase_PHASE_OPEN:
+		s.state = api.StateClosing
+	}
+	if o := d.GetOpened(); o != nil {
+		s.opened, s.pid, s.exited = true, o.GetPid(), d.GetExited()
+		s.environment, s.openedAt = strs(o.GetEnvironment()), o.GetOpenedUsec()
+	}
+	s.announce()
+	s.b.log.Info("session taken over", "session", s.id, "state", s.state, "worker", t.worker.PID())
+	if p := d.GetPrompt(); p != nil {
+		number := p.GetNumber()
+		if number == 0 { // the last broker died before it could number it
+			number, _ = s.b.numbers.try()
+			if number == 0 {
+				t.lost(fmt.Errorf("no number could be given to its prompt"))
+				return
+			}
+			t.numbered(p.GetIndex(), number)
+		}
+		t.ask(p, number)
+		if !t.userFile { // what the last broker wanted nobody knows
+			t.mirrorTo(false)
+		}
+	}
+	switch {
+	case d.GetClosed() != nil:
+		t.closed(d.GetClosed())
+	case d.GetFailed() != nil:
+		t.failed(d.GetFailed())
+	case s.owner == nil && !s.start.GetOptions().GetLinger():
+		s.close("its owner left the bus")
+	}
+}
