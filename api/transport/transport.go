@@ -31,6 +31,8 @@ type Stream struct {
 	fds      []int // that came with the current message
 	attached map[*dbus.Message][]*os.File
 	riding   map[uint32][]*os.File // attached, by the serial of the message
+	given    map[uint32][]*os.File // ours to close, by the serial of the message
+	closed   bool
 }
 
 // Options of Dial.
@@ -72,7 +74,7 @@ func Dial(ctx context.Context, address string, o Options) (*Stream, error) {
 func newStream(c *net.UnixConn, o Options) *Stream {
 	return &Stream{
 		c: c, o: o, oob: make([]byte, unix.CmsgSpace(253*4)), // SCM_MAX_FD
-		attached: make(map[*dbus.Message][]*os.File), riding: make(map[uint32][]*os.File),
+		attached: make(map[*dbus.Message][]*os.File), riding: make(map[uint32][]*os.File), given: make(map[uint32][]*os.File),
 	}
 }
 
@@ -124,6 +126,37 @@ func (s *Stream) Detach(m *dbus.Message) {
 	delete(s.riding, m.Serial())
 }
 
+// Give is Attach for a message that has its serial, in a dbus.Interceptor for
+// outgoing messages. The files are the stream's: it closes them when the message is
+// written, or will not be.
+func (s *Stream) Give(m *dbus.Message, files ...*os.File) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		closeFiles(files)
+		return
+	}
+	s.given[m.Serial()] = files
+}
+
+// drop closes what was given with a message, which is written or was tried to be.
+func (s *Stream) drop(message []byte) {
+	h, err := parseFixed(message)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	closeFiles(s.given[h.Serial])
+	delete(s.given, h.Serial)
+}
+
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
+}
+
 // Outgoing is a dbus.Interceptor for outgoing messages, which Attach needs: it
 // sees each message when it has got its serial.
 func (s *Stream) Outgoing(m *dbus.Message) {
@@ -150,6 +183,7 @@ func (s *Stream) Write(p []byte) (int, error) {
 	if len(files) == 0 {
 		return s.c.Write(p)
 	}
+	defer s.drop(p)
 	n, err := s.writeWith(p, files)
 	if err == nil && n < len(p) {
 		var more int
@@ -192,6 +226,9 @@ func (s *Stream) riders(message []byte) []*os.File {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if given := s.given[h.Serial]; len(given) > 0 {
+		return given
+	}
 	return s.riding[h.Serial]
 }
 
@@ -347,10 +384,19 @@ func (s *Stream) Claim() []int {
 	return fds
 }
 
-// Close closes the socket and whatever nobody claimed.
+// Close closes the socket, whatever nobody claimed and what was given and is not
+// written.
 func (s *Stream) Close() error {
 	CloseAll(s.Claim())
-	return s.c.Close()
+	err := s.c.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for _, files := range s.given {
+		closeFiles(files)
+	}
+	clear(s.given)
+	return err
 }
 
 // CloseAll closes descriptors that were never made an *os.File: that would

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -39,7 +40,8 @@ type Call struct {
 	fds []int
 }
 
-// Handler answers a call with the values of the reply. An *api.Error or a
+// Handler answers a call with the values of the reply. An *os.File among them is a
+// descriptor, of type `h`, which is closed when it is sent, or cannot be. An *api.Error or a
 // dbus.Error goes to the caller as it is; of any other error the caller
 // learns nothing, and the journal all.
 type Handler func(context.Context, *Call) ([]any, error)
@@ -57,12 +59,15 @@ func (c *Call) Descriptor(index dbus.UnixFDIndex) (int, error) {
 type calls struct {
 	mu       sync.Mutex
 	fds      map[*dbus.Message][]int
-	replies  map[uint32][]int // of replies that peers.go waits for, by the serial of the call
+	replies  map[uint32][]int              // of replies that peers.go waits for, by the serial of the call
+	leaving  map[dbus.UnixFDIndex]*os.File // of replies that are not sent yet, by what stands for it in the body
+	left     dbus.UnixFDIndex              // the last of these
 	inFlight map[string]int
 }
 
 func (c *calls) init() {
 	c.fds, c.replies, c.inFlight = make(map[*dbus.Message][]int), make(map[uint32][]int), make(map[string]int)
+	c.leaving = make(map[dbus.UnixFDIndex]*os.File)
 }
 
 // peerAlias stands for org.freedesktop.DBus.Peer between intercept and wrap:
@@ -92,15 +97,23 @@ func (c *calls) intercept(s *transport.Stream) dbus.Interceptor {
 	}
 }
 
-// outgoing is where godbus tells the serial of a call before it is sent: its
-// reply may come at any moment from then on.
-func (c *calls) outgoing(m *dbus.Message) {
-	if m.Type != dbus.TypeMethodCall || m.Headers[dbus.FieldMember].Value() != getCredentials {
-		return
+// outgoing is where godbus tells the serial of a message before it is sent. The
+// reply to a call may come at any moment from then on; a reply of ours gets its
+// descriptors, of which godbus knows nothing.
+func (c *calls) outgoing(s *transport.Stream) dbus.Interceptor {
+	return func(m *dbus.Message) {
+		switch {
+		case m.Type == dbus.TypeMethodCall && m.Headers[dbus.FieldMember].Value() == getCredentials:
+			c.mu.Lock()
+			c.replies[m.Serial()] = nil
+			c.mu.Unlock()
+		case m.Type == dbus.TypeMethodReply:
+			if files := c.depart(m.Body); len(files) > 0 {
+				m.Headers[dbus.FieldUnixFDs] = dbus.MakeVariant(uint32(len(files)))
+				s.Give(m, files...)
+			}
+		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.replies[m.Serial()] = nil
 }
 
 // keepReply keeps descriptors that the bus itself sent to who asked it.
@@ -191,6 +204,11 @@ func (c *Conn) wrap(m *dbus.Message, sender string) (reply []any, err error) {
 		return nil, &api.Error{Code: api.AccessDenied, Text: "who calls could not be established"}
 	}
 	reply, err = c.serve(c.conn.Context(), call)
+	if m.Flags&dbus.FlagNoReplyExpected != 0 {
+		closeFiles(reply)
+		reply = nil
+	}
+	c.calls.send(reply)
 	// What the reply tells of was told by signals before: who reads that a
 	// session is gone has heard how it ended.
 	c.out.flush(c.conn.Context())

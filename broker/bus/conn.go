@@ -59,7 +59,7 @@ func Dial(ctx context.Context, address string, o Options) (*Conn, error) {
 	c.out.init()
 	conn, err := dbus.NewConn(s,
 		dbus.WithHandler(dispatcher{c}), dbus.WithSignalHandler(signals{c}), dbus.WithIncomingInterceptor(c.calls.intercept(s)),
-		dbus.WithOutgoingInterceptor(c.calls.outgoing))
+		dbus.WithOutgoingInterceptor(c.calls.outgoing(s)))
 	if err != nil {
 		_ = s.Close()
 		return nil, err
