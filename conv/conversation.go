@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"time"
-	"unicode/utf8"
 	"unsafe"
 
 	"github.com/msteinert/pam/v2"
@@ -59,9 +58,9 @@ func (c *conversation) RespondPAM(style pam.Style, text string) (string, error) 
 	case pam.PromptEchoOff:
 		return c.askSecret(text)
 	case pam.PromptEchoOn:
-		return c.askText(&worker.Prompt{Style: worker.Style_STYLE_VISIBLE, Text: cut(text, worker.MaxText)})
+		return c.askText(&worker.Prompt{Style: worker.Style_STYLE_VISIBLE, Text: worker.Cut(text, worker.MaxText)})
 	case radioType:
-		return c.askText(&worker.Prompt{Style: worker.Style_STYLE_CHOICE, Text: cut(text, worker.MaxText), Choices: choices})
+		return c.askText(&worker.Prompt{Style: worker.Style_STYLE_CHOICE, Text: worker.Cut(text, worker.MaxText), Choices: choices})
 	}
 	return "", fmt.Errorf("a module's message has the style %d, which pam_conv(3) does not know", style)
 }
@@ -88,7 +87,7 @@ func (c *conversation) askSecret(text string) (string, error) {
 		return lentText(answer.Bytes()), nil
 	}
 	answer.Wipe()
-	return c.askText(&worker.Prompt{Style: worker.Style_STYLE_SECRET, Text: cut(text, worker.MaxText)})
+	return c.askText(&worker.Prompt{Style: worker.Style_STYLE_SECRET, Text: worker.Cut(text, worker.MaxText)})
 }
 
 func (c *conversation) askText(p *worker.Prompt) (string, error) {
@@ -168,36 +167,6 @@ func readAnswer(style worker.Style, f *os.File) (*secret.Secret, *refusal) {
 		return nil, &refusal{invalidArgument, "the response holds a NUL byte, which no PAM module can take"}
 	}
 	return answer, nil
-}
-
-// cut limits a text of a module, if it can between two characters.
-func cut(text string, limit int) []byte {
-	if len(text) <= limit {
-		return []byte(text)
-	}
-	end := limit
-	for end > limit-utf8.UTFMax && !utf8.RuneStart(text[end]) {
-		end--
-	}
-	if !utf8.RuneStart(text[end]) {
-		end = limit // not UTF-8
-	}
-	return []byte(text[:end])
-}
-
-// keep appends a message and forgets the oldest, so that what is left is within
-// the limits of a prompt's messages.
-func keep(messages []*worker.Message, m *worker.Message) []*worker.Message {
-	m = &worker.Message{Style: m.GetStyle(), Text: cut(string(m.GetText()), worker.MaxMessagesSize)}
-	messages = append(messages, m)
-	size := 0
-	for i := len(messages) - 1; i >= 0; i-- {
-		size += len(messages[i].GetText())
-		if size > worker.MaxMessagesSize || len(messages)-i > worker.MaxMessages {
-			return messages[i+1:]
-		}
-	}
-	return messages
 }
 
 // now reads a clock of the system.

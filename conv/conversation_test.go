@@ -375,41 +375,6 @@ func TestAnswersAreWiped(t *testing.T) {
 	})
 }
 
-func TestCut(t *testing.T) {
-	for _, test := range []struct {
-		name, text string
-		limit      int
-		want       string
-	}{
-		{"a text that fits", "abc", 3, "abc"},
-		{"a text that does not", "abcd", 3, "abc"},
-		{"a character that would be cut in two", "abä", 3, "ab"},
-		{"a long character that would be cut in two", "a😀", 4, "a"},
-		{"what is not UTF-8", "\x80\x80\x80\x80\x80\x80\x80\x80", 6, "\x80\x80\x80\x80\x80\x80"},
-		{"an empty text", "", 0, ""},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			if got := string(cut(test.text, test.limit)); got != test.want {
-				t.Errorf("cut(%q, %d) is %q, not %q", test.text, test.limit, got, test.want)
-			}
-		})
-	}
-}
-
-func TestKeepForgetsTheOldest(t *testing.T) {
-	var many, large []*worker.Message
-	for i := range worker.MaxMessages + 5 {
-		many = keep(many, &worker.Message{Text: []byte{byte(i)}})
-		large = keep(large, &worker.Message{Text: make([]byte, worker.MaxMessagesSize/3)})
-	}
-	if len(many) != worker.MaxMessages || many[0].GetText()[0] != 5 {
-		t.Errorf("%d messages are kept, from %d on", len(many), many[0].GetText()[0])
-	}
-	if len(large) != 3 {
-		t.Errorf("%d large messages are kept, not 3", len(large))
-	}
-}
-
 func TestDuration(t *testing.T) {
 	for usec, want := range map[uint64]time.Duration{
 		0:          0,

@@ -135,7 +135,7 @@ func (s *session) failLocked(f *failure) {
 	s.state.Failed = &worker.Failed{
 		Error:     f.code,
 		PamResult: int32(f.status),
-		Text:      cut(f.text, worker.MaxString),
+		Text:      worker.Cut(f.text, worker.MaxString),
 		Phase:     f.phase,
 	}
 	s.last(&worker.ToBroker{Message: &worker.ToBroker_Failed{Failed: s.state.Failed}})
@@ -148,7 +148,7 @@ func (s *session) end(status pam.Error, text string) {
 	if s.over() {
 		return
 	}
-	s.state.Closed = &worker.Closed{PamResult: int32(status), Text: cut(text, worker.MaxString)}
+	s.state.Closed = &worker.Closed{PamResult: int32(status), Text: worker.Cut(text, worker.MaxString)}
 	s.last(&worker.ToBroker{Message: &worker.ToBroker_Closed{Closed: s.state.Closed}})
 }
 

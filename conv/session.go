@@ -191,8 +191,8 @@ func (s *session) resolve(uid uint32) {
 func (s *session) say(style worker.Style, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	message := &worker.Message{Style: style, Text: cut(text, worker.MaxText)}
-	s.messages = keep(s.messages, message)
+	message := &worker.Message{Style: style, Text: worker.Cut(text, worker.MaxText)}
+	s.messages = worker.Keep(s.messages, message)
 	s.tell(&worker.ToBroker{Message: &worker.ToBroker_Text{Text: message}})
 }
 
