@@ -26,6 +26,8 @@ type Client struct {
 	behind sync.WaitGroup // calls that nobody waits for
 	slots  chan struct{}  // one for each call that is not answered yet
 
+	descriptors *descriptors
+
 	interactive atomic.Bool // polkit may ask somebody for a password
 
 	agents struct { // held across calls, so that they reach the broker in order
@@ -52,15 +54,15 @@ func Connect(ctx context.Context) (*Client, error) {
 // connection of its own, since a connection owns sessions, and makes it
 // itself, since godbus alone is no match for what other users may send.
 func Dial(ctx context.Context, address string) (*Client, error) {
-	s, err := transport.Dial(ctx, address, transport.Options{MaxMessage: maxIncoming})
+	s, err := transport.Dial(ctx, address, transport.Options{MaxMessage: maxIncoming, Descriptors: true})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
 	}
 	c := &Client{
-		stream: s, ended: make(chan struct{}), slots: make(chan struct{}, maxCalls),
+		stream: s, ended: make(chan struct{}), slots: make(chan struct{}, maxCalls), descriptors: newDescriptors(),
 		watchers: map[*Watcher]struct{}{}, waiters: map[*waiter]struct{}{},
 	}
-	c.conn, err = dbus.NewConn(s, dbus.WithSignalHandler(listener{c}), dbus.WithOutgoingInterceptor(c.outgoing))
+	c.conn, err = dbus.NewConn(s, dbus.WithSignalHandler(listener{c}), dbus.WithOutgoingInterceptor(c.outgoing), dbus.WithIncomingInterceptor(c.incoming))
 	if err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
@@ -98,6 +100,9 @@ func (c *Client) AllowInteraction(allowed bool) { c.interactive.Store(allowed) }
 func (c *Client) outgoing(m *dbus.Message) {
 	if m.Type == dbus.TypeMethodCall && m.Headers[dbus.FieldDestination].Value() == BusName && c.interactive.Load() {
 		m.Flags |= dbus.FlagAllowInteractiveAuthorization
+	}
+	if m.Type == dbus.TypeMethodCall && m.Headers[dbus.FieldMember].Value() == askMember {
+		c.descriptors.expect(m.Serial())
 	}
 	c.stream.Outgoing(m)
 }

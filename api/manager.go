@@ -4,6 +4,7 @@ package api
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -58,14 +59,18 @@ func (c *Client) Open(ctx context.Context, service, user string, options Options
 	if err != nil {
 		return nil, err
 	}
-	if err := c.slot(ctx); err != nil {
-		return nil, err
-	}
 	for _, f := range options.Stdio {
 		f.Fd() // as os/exec does: programs expect descriptors that wait
 	}
-	m := managerCall("OpenSession", len(options.Stdio), service, user, variants)
-	c.stream.Attach(m, options.Stdio...)
+	return c.begin(ctx, managerCall("OpenSession", len(options.Stdio), service, user, variants), options.Stdio...)
+}
+
+// begin sends a call that opens a session, with its descriptors.
+func (c *Client) begin(ctx context.Context, m *dbus.Message, files ...*os.File) (*Session, error) {
+	if err := c.slot(ctx); err != nil {
+		return nil, err
+	}
+	c.stream.Attach(m, files...)
 	call := c.conn.Send(m, make(chan *dbus.Call, 1)) // which has written it when it returns
 	c.stream.Detach(m)
 	select {
@@ -82,7 +87,7 @@ func (c *Client) opened(call *dbus.Call) (*Session, error) {
 	var id uint64
 	var path dbus.ObjectPath
 	if err := call.Store(&id, &path); err != nil {
-		return nil, fault("OpenSession", err)
+		return nil, fault("open a session", err)
 	}
 	return &Session{client: c, id: id, path: path}, nil
 }
@@ -162,13 +167,18 @@ func (c *Client) Answer(ctx context.Context, prompt uint64, answer *secret.Secre
 	return fault("AnswerPromptFD", call.Err)
 }
 
-// managerCall is a call of the Manager interface with descriptors that ride
-// along. godbus would not build it, as it knows of none.
+// managerCall is a call of the Manager interface.
 func managerCall(member string, descriptors int, body ...any) *dbus.Message {
+	return newCall(RootPath, ManagerInterface, member, descriptors, body...)
+}
+
+// newCall is a call with descriptors that ride along, or whose reply brings some. godbus
+// would not build it, as it knows of none.
+func newCall(path dbus.ObjectPath, iface, member string, descriptors int, body ...any) *dbus.Message {
 	m := &dbus.Message{Type: dbus.TypeMethodCall, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
 		dbus.FieldDestination: dbus.MakeVariant(BusName),
-		dbus.FieldPath:        dbus.MakeVariant(dbus.ObjectPath(RootPath)),
-		dbus.FieldInterface:   dbus.MakeVariant(ManagerInterface),
+		dbus.FieldPath:        dbus.MakeVariant(path),
+		dbus.FieldInterface:   dbus.MakeVariant(iface),
 		dbus.FieldMember:      dbus.MakeVariant(member),
 		dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(body...)),
 	}}

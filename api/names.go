@@ -52,7 +52,8 @@ const (
 	AskPasswordFallback = "fallback" // while no agent on D-Bus may answer
 )
 
-// Options of OpenSession.
+// Options of OpenSession. OpenConversation has OptionReason, OptionTimeout, OptionAgent,
+// OptionAskPassword and OptionPID.
 const (
 	OptionTTY         = "tty"          // s: PAM_TTY
 	OptionRhost       = "rhost"        // s: PAM_RHOST
@@ -76,6 +77,26 @@ const (
 	OptionLoginShell          = "login-shell"          // b: the user's shell is what runs
 	OptionCommandEnvironment  = "command-environment"  // as: NAME=value, for what runs alone
 	OptionAuthenticate        = "authenticate"         // s: whether the user must authenticate for it
+)
+
+// OptionPID is of OpenConversation, for root alone (u): the process on whose behalf it
+// is opened, which is shown to whoever answers.
+const OptionPID = "pid"
+
+// Details that Ask takes. Those of a prompt are in docs/dbus.md.
+const (
+	DetailChoices = "choices" // as: what there is to choose from, with StyleChoice
+	DetailBinary  = "binary"  // s: the packet in base64, with StyleBinary
+	DetailTimeout = "timeout" // t: microseconds that the question waits, instead of OptionTimeout
+	DetailPhase   = "phase"   // s: in which phase PAM is
+	DetailAttempt = "attempt" // u: which attempt at authentication this is, from 1
+)
+
+// What stands at the beginning of the pipe of Ask: before the answer, or before one of
+// OutcomeCancelled, OutcomeExpired and OutcomeSessionClosed.
+const (
+	ResponseTaken   = '+'
+	ResponseRefused = '-'
 )
 
 // Values of OptionAuthenticate.

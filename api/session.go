@@ -46,21 +46,22 @@ func (s *Session) fault(call string, err error) error {
 
 // Properties are what the broker says of a session at one moment.
 type Properties struct {
-	ID          uint64    `json:"session"`
-	Service     string    `json:"service"`
-	User        string    `json:"user"`
-	UID         *uint32   `json:"uid,omitempty"` // nil while NSS has not named one
-	OwnerUID    uint32    `json:"owner-uid"`
-	OwnerPID    uint32    `json:"owner-pid"`
-	State       string    `json:"state"`
-	PAMResult   int32     `json:"pam-result"`
-	ResultText  string    `json:"result-text,omitempty"`
-	Environment []string  `json:"environment"` // NAME=value, as PAM left it
-	Leader      uint32    `json:"leader,omitempty"`
-	ExitStatus  int32     `json:"exit-status"`           // of the command: 0 to 255, 128 and the signal, or -1 while it runs and without one
-	ExitSignal  int32     `json:"exit-signal,omitempty"` // that ended the command; 0 if none did
-	Linger      bool      `json:"linger"`
-	OpenedAt    time.Time `json:"opened-at,omitzero"` // zero if it never was open
+	ID           uint64    `json:"session"`
+	Service      string    `json:"service"`
+	User         string    `json:"user"`
+	UID          *uint32   `json:"uid,omitempty"` // nil while NSS has not named one
+	OwnerUID     uint32    `json:"owner-uid"`
+	OwnerPID     uint32    `json:"owner-pid"`
+	State        string    `json:"state"`
+	PAMResult    int32     `json:"pam-result"`
+	ResultText   string    `json:"result-text,omitempty"`
+	Environment  []string  `json:"environment"` // NAME=value, as PAM left it
+	Leader       uint32    `json:"leader,omitempty"`
+	ExitStatus   int32     `json:"exit-status"`           // of the command: 0 to 255, 128 and the signal, or -1 while it runs and without one
+	ExitSignal   int32     `json:"exit-signal,omitempty"` // that ended the command; 0 if none did
+	Linger       bool      `json:"linger"`
+	Conversation bool      `json:"conversation,omitempty"` // of a program that runs PAM itself
+	OpenedAt     time.Time `json:"opened-at,omitzero"`     // zero if it never was open
 }
 
 // noUID is what the property UID says as long as there is none: (uid_t) -1.
@@ -80,7 +81,7 @@ func (s *Session) Properties(ctx context.Context) (Properties, error) {
 		ResultText: value[string](all, "ResultText"), Environment: value[[]string](all, "Environment"),
 		Leader: value[uint32](all, "Leader"), ExitStatus: value[int32](all, "ExitStatus"),
 		ExitSignal: value[int32](all, "ExitSignal"),
-		Linger:     value[bool](all, "Linger"),
+		Linger:     value[bool](all, "Linger"), Conversation: value[bool](all, "Conversation"),
 	}
 	if uid := optional[uint32](all, "UID"); uid != nil && *uid != noUID {
 		p.UID = uid

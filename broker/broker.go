@@ -74,8 +74,9 @@ type Broker struct {
 	running   context.Context // until this ends,
 	stopAside func()          // by this
 
-	numbers *numbers
-	pipes   chan struct{} // who reads an answer from a pipe; bounded
+	numbers   *numbers
+	responses *responses
+	pipes     chan struct{} // who reads an answer from a pipe; bounded
 
 	// The queue of the owner. post never blocks.
 	mu      sync.Mutex
@@ -95,6 +96,7 @@ type Broker struct {
 	shown     counts // as last said in PropertiesChanged
 	inquiries map[*askpassword.Inquiry]*prompt
 	openings  openings
+	askings   askings
 	gates     map[gateKey]*gate
 	screens   uint64 // transactions that there have been: each has texts of its own on the splash
 	userFiles bool   // prompts go to users' own directories too
@@ -117,10 +119,15 @@ func New(ctx context.Context, config Config) (*Broker, error) {
 		agents:    make(map[*client]struct{}),
 		inquiries: make(map[*askpassword.Inquiry]*prompt),
 		openings:  make(openings),
+		askings:   make(askings),
 		gates:     make(map[gateKey]*gate),
 		accounts:  newAccounts(config.Pool.AccountName),
 	}
 	b.rules.Store(config.Rules)
+	var err error
+	if b.responses, err = newResponses(); err != nil {
+		return nil, err
+	}
 	var stop context.CancelFunc
 	b.running, stop = context.WithCancel(context.WithoutCancel(ctx))
 	b.stopAside = stop
@@ -147,8 +154,10 @@ func New(ctx context.Context, config Config) (*Broker, error) {
 	close(connected)
 	if err != nil {
 		stop()
+		b.responses.stop()
 		return nil, err
 	}
+	b.aside.Go(func() { b.responses.run(b.running) })
 	return b, nil
 }
 

@@ -141,6 +141,7 @@ func (s *session) end(state string, result int32, text string) {
 	for _, number := range sortedNumbers(s.prompts) {
 		s.prompts[number].end(api.OutcomeSessionClosed)
 	}
+	s.conversation.stop()
 	s.result, s.text = result, text
 	if s.announced {
 		b.live--

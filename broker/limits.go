@@ -53,24 +53,54 @@ func (b *Broker) settle(uid uint32) {
 	}
 }
 
+// How many questions and texts a uid may have in its conversations: so many at once,
+// and then twenty a second. A number that a question used up is one less for all.
+const (
+	askBurst = 100
+	askEvery = time.Second / 20
+)
+
+// rates counts who did something how often of late.
+type rates map[uint32]*rate.Limiter
+
+// take is whether a uid may once more.
+func (r rates) take(uid uint32, now time.Time, burst int, every time.Duration) bool {
+	l := r[uid]
+	if l == nil {
+		l = rate.NewLimiter(rate.Every(every), burst)
+		r[uid] = l
+	}
+	if !l.AllowN(now, 1) {
+		return false
+	}
+	for other, l := range r { // forget a few of those who have not for a while
+		if other != uid && l.TokensAt(now) >= float64(burst) {
+			delete(r, other)
+		}
+	}
+	return true
+}
+
 // openings counts who opened how many sessions of late.
-type openings map[uint32]*rate.Limiter
+type openings rates
 
 // take is an error for a uid that opens too many.
 func (o openings) take(uid uint32, now time.Time) error {
-	l := o[uid]
-	if l == nil {
-		l = rate.NewLimiter(rate.Every(openEvery), openBurst)
-		o[uid] = l
+	if rates(o).take(uid, now, openBurst, openEvery) {
+		return nil
 	}
-	if !l.AllowN(now, 1) {
-		return &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf(
-			"uid %d opened %d sessions at once: wait %v before each further one", uid, openBurst, openEvery)}
+	return &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf(
+		"uid %d opened %d sessions at once: wait %v before each further one", uid, openBurst, openEvery)}
+}
+
+// askings counts who asked how often of late.
+type askings rates
+
+// take is an error for a uid that asks too often.
+func (a askings) take(uid uint32, now time.Time) error {
+	if rates(a).take(uid, now, askBurst, askEvery) {
+		return nil
 	}
-	for other, l := range o { // forget a few of those who have not for a while
-		if other != uid && l.TokensAt(now) >= openBurst {
-			delete(o, other)
-		}
-	}
-	return nil
+	return &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf(
+		"uid %d asked %d times at once: wait %v before each further time", uid, askBurst, askEvery)}
 }

@@ -23,14 +23,15 @@ import (
 const openTimeout = 20 * time.Second
 
 var managerMembers = map[string]method{
-	"OpenSession":     openSession,
-	"ListSessions":    listSessions,
-	"ListPrompts":     listPrompts,
-	"AnswerPrompt":    answerPrompt,
-	"AnswerPromptFD":  answerPromptFD,
-	"CancelPrompt":    cancelPrompt,
-	"RegisterAgent":   registerAgent,
-	"UnregisterAgent": unregisterAgent,
+	"OpenSession":      openSession,
+	"OpenConversation": openConversation,
+	"ListSessions":     listSessions,
+	"ListPrompts":      listPrompts,
+	"AnswerPrompt":     answerPrompt,
+	"AnswerPromptFD":   answerPromptFD,
+	"CancelPrompt":     cancelPrompt,
+	"RegisterAgent":    registerAgent,
+	"UnregisterAgent":  unregisterAgent,
 }
 
 // openSession checks, asks policy, finds a worker and gives it the session. It

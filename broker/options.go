@@ -78,26 +78,35 @@ type opening struct {
 	// unlessPermitted says that the user need not authenticate where somebody else
 	// answers for the caller.
 	unlessPermitted bool
+	pid             uint32 // of a conversation: who asks; 0 for the caller
 }
 
 // parseOptions turns the options of OpenSession into those of a worker. Every
 // error names the option.
 func parseOptions(given map[string]dbus.Variant) (*opening, error) {
 	o := &opening{Options: &worker.Options{Attempts: 1}}
-	for _, name := range sortedKeys(given) {
-		set, known := openOptions[name]
-		if !known {
-			return nil, &api.Error{Code: api.UnknownOption, Text: fmt.Sprintf("OpenSession has no option %s; it has %s",
-				quote(name), strings.Join(sortedKeys(openOptions), ", "))}
-		}
-		if err := set(o, name, given[name]); err != nil {
-			return nil, err
-		}
+	if err := o.set("OpenSession", openOptions, given); err != nil {
+		return nil, err
 	}
 	if err := o.checkCommand(given); err != nil {
 		return nil, err
 	}
 	return o, nil
+}
+
+// set takes what was given, of the options that a method has.
+func (o *opening) set(method string, options map[string]setter, given map[string]dbus.Variant) error {
+	for _, name := range sortedKeys(given) {
+		set, known := options[name]
+		if !known {
+			return &api.Error{Code: api.UnknownOption, Text: fmt.Sprintf("%s has no option %s; it has %s",
+				method, quote(name), strings.Join(sortedKeys(options), ", "))}
+		}
+		if err := set(o, name, given[name]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -61,15 +61,16 @@ func (s *session) properties(who policy.Caller) map[string]dbus.Variant {
 		environment = append(environment, s.environment...)
 	}
 	all := variants(map[string]any{
-		"Id":          s.id,
-		"Service":     s.start.GetService(),
-		"User":        s.start.GetUser(),
-		"UID":         uid,
-		"OwnerUID":    owner.GetUid(),
-		"OwnerPID":    owner.GetPid(),
-		"ResultText":  s.text,
-		"Environment": environment,
-		"Linger":      s.start.GetOptions().GetLinger(),
+		"Id":           s.id,
+		"Service":      s.start.GetService(),
+		"User":         s.start.GetUser(),
+		"UID":          uid,
+		"OwnerUID":     owner.GetUid(),
+		"OwnerPID":     owner.GetPid(),
+		"ResultText":   s.text,
+		"Environment":  environment,
+		"Linger":       s.start.GetOptions().GetLinger(),
+		"Conversation": s.conversation != nil,
 	})
 	for name, value := range s.publicProperties() {
 		all[name] = value

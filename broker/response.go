@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pamprompt/pamprompt/api"
 )
 
 const (
@@ -19,7 +21,7 @@ const (
 	spareSlots = 2
 	// takenSign stands before an answer, refusedSign before the word that says why
 	// there is none.
-	takenSign, refusedSign = "+", "-"
+	takenSign, refusedSign = string(api.ResponseTaken), string(api.ResponseRefused)
 )
 
 // responses brings answers to the pipes of those who ask with Ask, and notices who
@@ -135,6 +137,14 @@ func (p *responses) answer(r *response, f *os.File, taken func(rest bool, err er
 			p.close(r)
 			taken(false, err)
 		}
+	})
+}
+
+// acknowledge answers what was no question.
+func (p *responses) acknowledge(r *response) {
+	p.do(func() {
+		_, _ = unix.Write(r.fd, []byte(takenSign))
+		p.close(r)
 	})
 }
 

@@ -25,6 +25,7 @@ type session struct {
 
 	transactions []*transaction     // that have not ended
 	prompts      map[uint64]*prompt // that wait, by number
+	conversation *conversation      // nil unless it is one
 
 	state    string
 	opened   bool // it was open once

@@ -12,6 +12,7 @@ import (
 )
 
 var sessionMembers = map[string]method{
+	"Ask":        ask,
 	"Wait":       waitSession,
 	"NextPrompt": nextPrompt,
 	"Close":      closeSession,
@@ -47,7 +48,7 @@ func nextPrompt(b *Broker, ctx context.Context, t target) ([]any, error) {
 				return true, nil
 			}
 		}
-		if s.over() || s.state == api.StateOpen {
+		if s.over() || s.state == api.StateOpen && s.conversation == nil {
 			return false, &api.Error{Code: api.NoSuchPrompt, Text: strings.TrimSuffix(fmt.Sprintf("session %d asks nothing more, it is %s: %s", s.id, s.state, s.text), ": ")}
 		}
 		return false, nil

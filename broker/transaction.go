@@ -80,7 +80,7 @@ func (t *transaction) ask(p *worker.Prompt, number uint64) {
 		asker:   t,
 		style:   styleName(p.GetStyle()),
 		message: clean(p.GetText()),
-		details: t.details(p),
+		details: details(t.start, p),
 	}
 	t.prompt = q
 	if !s.put(q) {
@@ -98,16 +98,18 @@ func (t *transaction) ask(p *worker.Prompt, number uint64) {
 }
 
 // details are the circumstances of a question. Absent is what is not known.
-func (t *transaction) details(p *worker.Prompt) map[string]dbus.Variant {
-	owner, options := t.start.GetOwner(), t.start.GetOptions()
+func details(start *worker.Start, p *worker.Prompt) map[string]dbus.Variant {
+	owner, options := start.GetOwner(), start.GetOptions()
 	d := map[string]any{
-		"service":   t.start.GetService(),
-		"user":      t.start.GetUser(),
+		"service":   start.GetService(),
+		"user":      start.GetUser(),
 		"owner-uid": owner.GetUid(),
 		"attempt":   max(p.GetAttempt(), 1),
-		"phase":     p.GetPhase().Word(),
 		"index":     p.GetIndex(),
 		"source":    api.SourcePAM,
+	}
+	if p.GetPhase() != worker.Phase_PHASE_UNSPECIFIED {
+		d["phase"] = p.GetPhase().Word()
 	}
 	if owner.GetPid() != 0 {
 		d["owner-pid"] = owner.GetPid()
@@ -125,7 +127,7 @@ func (t *transaction) details(p *worker.Prompt) map[string]dbus.Variant {
 	if p.GetExpiresUsec() != 0 {
 		d["expires"] = p.GetExpiresUsec()
 	}
-	if command := shownCommand(t.start.GetCommand().GetArguments()); len(command) > 0 {
+	if command := shownCommand(start.GetCommand().GetArguments()); len(command) > 0 {
 		d["command"] = command
 	}
 	if len(p.GetChoices()) > 0 {
