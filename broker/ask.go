@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/libpamc"
 	"github.com/pamprompt/pamprompt/api/worker"
 	"github.com/pamprompt/pamprompt/broker/bus"
 	"github.com/pamprompt/pamprompt/policy"
@@ -234,9 +234,6 @@ func setChoices(q *asked, choices []string) error {
 	return nil
 }
 
-// packetHeader is what a packet of libpamc begins with: its length and a control byte.
-const packetHeader = 5
-
 func setBinary(q *asked, text string) error {
 	if most := base64.StdEncoding.EncodedLen(worker.MaxBinary); len(text) > most {
 		return fmt.Errorf("is %d bytes long, at most %d are allowed", len(text), most)
@@ -245,8 +242,8 @@ func setBinary(q *asked, text string) error {
 	if err != nil {
 		return errors.New("is no base64")
 	}
-	if len(packet) < packetHeader || len(packet) > worker.MaxBinary || uint64(binary.BigEndian.Uint32(packet)) != uint64(len(packet)) {
-		return errors.New("is not one whole packet of libpamc: four bytes of length, one of control, the data")
+	if err := libpamc.Check(packet); err != nil {
+		return fmt.Errorf("cannot be asked: %w", err)
 	}
 	q.Binary = packet
 	return nil

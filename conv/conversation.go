@@ -13,6 +13,7 @@ import (
 	"github.com/msteinert/pam/v2"
 	"golang.org/x/sys/unix"
 
+	"github.com/pamprompt/pamprompt/api/libpamc"
 	"github.com/pamprompt/pamprompt/api/secret"
 	"github.com/pamprompt/pamprompt/api/worker"
 )
@@ -67,7 +68,7 @@ func (c *conversation) RespondPAM(style pam.Style, text string) (string, error) 
 
 // RespondPAMBinary is called for PAM_BINARY_PROMPT.
 func (c *conversation) RespondPAMBinary(packet pam.BinaryPointer) ([]byte, error) {
-	binary, err := copyPacket(unsafe.Pointer(packet))
+	binary, err := libpamc.Copy(unsafe.Pointer(packet))
 	if err != nil {
 		c.session.log.Warn("a module sent a binary prompt", "error", err)
 		return nil, err

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package conv
+package libpamc
 
 import (
 	"bytes"
@@ -9,12 +9,10 @@ import (
 	"os"
 	"testing"
 	"unsafe"
-
-	"github.com/pamprompt/pamprompt/api/worker"
 )
 
-func TestCopyPacket(t *testing.T) {
-	long := make([]byte, worker.MaxBinary)
+func TestCopy(t *testing.T) {
+	long := make([]byte, Max)
 	binary.BigEndian.PutUint32(long, uint32(len(long)))
 	for _, test := range []struct {
 		name   string
@@ -29,33 +27,33 @@ func TestCopyPacket(t *testing.T) {
 		{"a length that is negative to some", []byte{0xff, 0xff, 0xff, 0xff}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := copyPacket(unsafe.Pointer(&test.packet[0]))
+			got, err := Copy(unsafe.Pointer(&test.packet[0]))
 			if !bytes.Equal(got, test.want) || (err == nil) != (test.want != nil) {
 				t.Errorf("copied %d bytes (%v), not %d", len(got), err, len(test.want))
 			}
 		})
 	}
-	if _, err := copyPacket(nil); err == nil {
+	if _, err := Copy(nil); err == nil {
 		t.Error("no packet was copied")
 	}
 }
 
-// FuzzDecodePacket: whatever somebody answers, a module gets a packet whose
+// FuzzDecode: whatever somebody answers, a module gets a packet whose
 // length is its own, or nothing.
-func FuzzDecodePacket(f *testing.F) {
-	if seeds, err := os.ReadDir("testdata/fuzz/FuzzDecodePacket"); err != nil || len(seeds) == 0 {
-		f.Fatalf("testdata/fuzz/FuzzDecodePacket has no seeds (%v)", err)
+func FuzzDecode(f *testing.F) {
+	if seeds, err := os.ReadDir("testdata/fuzz/FuzzDecode"); err != nil || len(seeds) == 0 {
+		f.Fatalf("testdata/fuzz/FuzzDecode has no seeds (%v)", err)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		packet, refusal := decodePacket(text)
-		if (packet == nil) == (refusal == nil) {
+		packet, err := Decode(text)
+		if (packet == nil) == (err == nil) {
 			t.Fatalf("%d bytes are both taken and refused, or neither", len(text))
 		}
 		if packet == nil {
 			return
 		}
 		defer packet.Wipe()
-		if got := binary.BigEndian.Uint32(packet.Bytes()); int(got) != packet.Len() || got < packetHeader {
+		if got := binary.BigEndian.Uint32(packet.Bytes()); int(got) != packet.Len() || got < Header {
 			t.Errorf("a packet of %d bytes says that it has %d", packet.Len(), got)
 		}
 		if again := base64.StdEncoding.AppendEncode(nil, packet.Bytes()); !bytes.Equal(again, withoutNewlines(text)) {
