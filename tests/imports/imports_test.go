@@ -59,6 +59,7 @@ func list(t *testing.T, args ...string) []pkg {
 // may import. The longest folder that matches counts.
 var allowed = map[string][]string{
 	"api/askpassword":      {"api/secret", "api/worker"},
+	"api/conv":             {"api", "api/libpamc", "api/secret"},
 	"api/libpamc":          {"api/secret"},
 	"api/secret":           {},
 	"api/transport":        {},
