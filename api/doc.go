@@ -47,6 +47,9 @@
 //	manager.go  the calls of the Manager interface
 //	options.go  the options of OpenSession
 //	session.go  one session: properties, Wait, Close
+//	conversation.go questions of a program that runs PAM itself
+//	response.go     ... and their answers
+//	descriptors.go  what the replies to Ask bring along
 //	prompt.go   prompts and their details
 //	signals.go  signals in their order, and who the broker is
 //	event.go    what a watcher tells

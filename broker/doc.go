@@ -28,6 +28,10 @@
 //	session.go    a session: an object with an owner, a state, and questions
 //	transaction.go what one worker does in PAM for it
 //	takeover.go   how a session is taken over
+//	conversation.go the questions of a program that runs PAM itself
+//	ask.go        ... and what it may ask: OpenConversation and Ask, bounded and checked
+//	response.go   the pipes on which it has its answers
+//	splice.go     ... which nobody reads on the way there
 //	closing.go    its end, and how long that may take
 //	packets.go    what a transaction's worker says
 //	prompt.go     a prompt: a slot that is taken once
