@@ -243,7 +243,7 @@ func setBinary(q *asked, text string) error {
 		return errors.New("is no base64")
 	}
 	if err := libpamc.Check(packet); err != nil {
-		return fmt.Errorf("cannot be asked: %w", err)
+		return fmt.Errorf("is no packet: %w", err)
 	}
 	q.Binary = packet
 	return nil

@@ -11,6 +11,7 @@
 //	time_test.go      ... not even from how long a refusal takes
 //	opener_test.go    a user whom a rule lets open sessions
 //	limits_test.go    ... and how many
+//	conversation_test.go  a user whom a rule lets put questions of its own
 //	gate_test.go      ... and how many answers are checked at once
 //	audit_test.go     what is written down
 //	rules_test.go     the files of rules, and how a broker reads them again

@@ -139,6 +139,8 @@ func attempts(t testing.TB) (onSessions, onPrompts []attempt) {
 	session(api.SessionInterface+".Wait", api.StateOpen)
 	session(api.SessionInterface+".Wait", "nonsense")
 	session(api.SessionInterface+".NextPrompt", uint64(0))
+	session(api.SessionInterface+".Ask", api.StyleSecret, "Password: ", options{})
+	session(api.SessionInterface+".Ask", "nonsense")
 	session(api.SessionInterface + ".Close")
 	session(api.SessionInterface+".Close", "with an argument")
 	session("org.freedesktop.DBus.Properties.Get", api.SessionInterface, "State")
