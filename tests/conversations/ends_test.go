@@ -229,8 +229,8 @@ func TestAConversationIsASession(t *testing.T) {
 	if err := v.Close(within(t)); err != nil {
 		t.Fatal(err)
 	}
-	if p := <-waiting; p.err == nil {
-		t.Errorf("NextPrompt after the end is %+v", p)
+	if p := <-waiting; p.err == nil || !strings.Contains(p.err.Error(), "it is closed") {
+		t.Errorf("NextPrompt, which waited until the end, is %+v", p)
 	}
 	p, err := v.Session().Properties(within(t))
 	if err != nil || p.State != api.StateClosed || len(p.Environment) != 0 || p.PAMResult != 0 || p.ResultText != "closed by uid 0" {
