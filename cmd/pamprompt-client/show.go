@@ -54,6 +54,9 @@ func describe(p api.Properties) string {
 		line("opened", p.OpenedAt.Format(time.RFC3339))
 	}
 	line("linger", p.Linger)
+	if p.Conversation {
+		line("conversation", "of a program that runs PAM itself")
+	}
 	for _, entry := range p.Environment {
 		line("environment", entry)
 	}

@@ -49,10 +49,12 @@ type bench struct {
 	conn  *dbus.Conn // to ask the bus
 }
 
-func start(t testing.TB) *bench {
+func start(t testing.TB) *bench { t.Helper(); return startOn(t, system.StartOnBus) }
+
+func startOn(t testing.TB, bus func(testing.TB, system.Options) *system.OnBus) *bench {
 	t.Helper()
 	b := &bench{t: t, dir: t.TempDir()}
-	b.OnBus = system.StartOnBus(t, system.Options{BrokerArgs: []string{"--ask-password=" + b.dir, "--user-ask-password=no"}})
+	b.OnBus = bus(t, system.Options{BrokerArgs: []string{"--ask-password=" + b.dir, "--user-ask-password=no"}})
 	b.agent, b.conn = b.Client(t), b.Conn(t)
 	var err error
 	if b.heard, err = b.agent.Watch(context.Background(), api.WatchOptions{Agent: true}); err != nil {
