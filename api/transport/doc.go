@@ -13,5 +13,6 @@
 // that arrive are had by Claim, those to send are given with Attach.
 //
 //	transport.go  the stream: authentication with descriptors, messages in and out
+//	attach.go     descriptors that ride along
 //	header.go     the fixed part and the fields of a message, without its body
 package transport
