@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pammodule
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// fake is a helper that behaves as it should but for one thing.
+func fake(behaviour string, stays bool) {
+	if !stays && behaviour != "starts-never" {
+		cmd := exec.Command(os.Args[0], "fake", behaviour, "stays")
+		cmd.ExtraFiles = []*os.File{os.NewFile(3, "link")}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := cmd.Start(); err != nil {
+			os.Exit(4)
+		}
+		return
+	}
+	if behaviour == "starts-never" {
+		select {}
+	}
+	c, err := net.FileConn(os.NewFile(3, "link"))
+	if err != nil {
+		os.Exit(4)
+	}
+	f := &faker{behaviour, c.(*net.UnixConn)}
+	packet := make([]byte, 1<<16)
+	for {
+		n, err := f.link.Read(packet)
+		if err != nil || n < 5 {
+			return
+		}
+		f.reply(packet[0], packet[1:5])
+	}
+}
+
+type faker struct {
+	behaviour string
+	link      *net.UnixConn
+}
+
+func (f *faker) send(kind byte, number []byte, text string, files ...*os.File) {
+	var rights []byte
+	if len(files) > 0 {
+		fds := make([]int, len(files))
+		for i, file := range files {
+			fds[i] = int(file.Fd())
+		}
+		rights = unix.UnixRights(fds...)
+	}
+	_, _, _ = f.link.WriteMsgUnix(append(append([]byte{kind}, number...), text...), rights, nil)
+}
+
+func (f *faker) reply(kind byte, number []byte) {
+	null, _ := os.Open("/dev/null")
+	defer func() { _ = null.Close() }()
+	switch kind {
+	case 'O':
+		f.ready(number, null)
+	case 'T':
+		f.send('D', number, "")
+	case 'Q':
+		f.asked(number, null)
+	}
+}
+
+func (f *faker) ready(number []byte, file *os.File) {
+	switch f.behaviour {
+	case "says-nothing":
+	case "away":
+		f.send('U', number, "there is no broker\x01\n")
+	case "another-kind":
+		f.send('X', number, "")
+	case "asked-too-early":
+		f.send('A', number, "", file)
+	case "short":
+		_, _ = f.link.Write([]byte("R"))
+	case "long":
+		f.send('U', number, strings.Repeat("x", 5000))
+	case "a-descriptor":
+		f.send('R', number, "", file)
+	case "many-descriptors":
+		f.send('A', number, "", file, file, file, file, file)
+	case "another-number":
+		f.send('R', []byte{9, 9, 9, 9}, "")
+	case "leaves":
+		f.send('R', number, "")
+		_ = f.link.Close()
+	default:
+		f.send('R', number, "")
+	}
+}
+
+// responses are what comes on the pipe; nil for one that is held open.
+var responses = map[string][]byte{
+	"answers":      []byte("+secret"),
+	"empty":        []byte("+"),
+	"cancels":      []byte("-cancelled"),
+	"loses":        {},
+	"nul":          []byte("+sec\x00ret"),
+	"other":        []byte("secret"),
+	"longest":      append([]byte("+"), bytes.Repeat([]byte("x"), 64<<10)...),
+	"too-long":     append([]byte("+"), bytes.Repeat([]byte("x"), 64<<10+1)...),
+	"packet":       []byte("+\x00\x00\x00\x08\x02abc"),
+	"short-packet": []byte("+\x00\x00\x00\x09\x02abc"),
+	"tiny-packet":  []byte("+\x00\x00\x00\x04\x02abc"),
+	"half":         nil,
+}
+
+func (f *faker) asked(number []byte, file *os.File) {
+	switch f.behaviour {
+	case "no-pipe":
+		f.send('A', number, "")
+		return
+	case "two-pipes":
+		f.send('A', number, "", file, file)
+		return
+	case "told-for-asked":
+		f.send('D', number, "")
+		return
+	case "refuses":
+		f.send('U', number, "too many wait")
+		return
+	case "leaves-at-once":
+		_ = f.link.Close()
+		return
+	}
+	behaviour := f.behaviour
+	if behaviour == "loses-once" {
+		mark := filepath.Join(filepath.Dir(os.Args[0]), "lost")
+		behaviour = "answers"
+		if file, err := os.OpenFile(mark, os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+			_ = file.Close()
+			behaviour = "loses"
+		}
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		os.Exit(4)
+	}
+	f.send('A', number, "", r)
+	_ = r.Close()
+	response, known := responses[behaviour]
+	if response == nil {
+		if !known {
+			os.Exit(4)
+		}
+		_, _ = w.WriteString("+hal")
+		f.kept(w)
+		return
+	}
+	_, _ = w.Write(response)
+	_ = w.Close()
+}
+
+var held []*os.File
+
+// kept keeps a pipe open.
+func (f *faker) kept(w *os.File) { held = append(held, w) }
