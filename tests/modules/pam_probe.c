@@ -33,6 +33,7 @@
  *	fork               leave a process behind that never ends
  *	log=FILE           append the phase to the file; and "end", with the status
  *	                   that pam_end was given, when that comes
+ *	at-end=TEXT        say it in style info when pam_end comes
  *	run=COMMAND        have a shell run that; if it fails, PAM_SYSTEM_ERR
  *	delay=USEC         ask for a delay when the stack fails: pam_fail_delay(3)
  *	dumpable           make the process dumpable, as a change of its identity may
@@ -194,6 +195,15 @@ static int say(struct probe *p, const char *style, const char *text)
 	result = converse(p, arg);
 	free(arg);
 	return result;
+}
+
+static void say_at_end(pam_handle_t *pamh, void *text, int status)
+{
+	struct probe p = {.pamh = pamh, .converr = PAM_CONV_ERR};
+
+	if (!(status & PAM_DATA_REPLACE))
+		say(&p, "info", text);
+	free(text);
 }
 
 static int export(struct probe *p, const char *name)
@@ -422,6 +432,8 @@ static int act(struct probe *p, const char *action, int *done)
 		return crash(value);
 	if (IS("log"))
 		return log_phase(p, value);
+	if (IS("at-end"))
+		return pam_set_data(p->pamh, "pam_probe at-end", strdup(value), say_at_end);
 	if (IS("run"))
 		return system(value) == 0 ? PAM_SUCCESS : PAM_SYSTEM_ERR;
 	if (IS("delay"))

@@ -63,6 +63,7 @@ func TestABrokerThatIsAway(t *testing.T) {
 		t.Run(behaviour, func(t *testing.T) {
 			s := on(t, sanitized())
 			s.fake(behaviour)
+			s.tries = behaviour == "leaves" || behaviour == "leaves-at-once" || behaviour == "loses"
 			away(t, s, why)
 		})
 	}
@@ -98,6 +99,7 @@ func away(t *testing.T, s *stage, why string) {
 	want(t, s.run("anna", "authenticate", "authenticate", "children", "end", "descriptors"),
 		why, refusal, refusal, "children none", "end PAM_SUCCESS", "descriptors 0")
 	s.stack("", asks)
+	s.startedOnce(t)
 	want(t, s.run("anna", "conv=null", "authenticate", "end"), why, refusal, "end PAM_SUCCESS")
 	want(t, s.run("anna", "conv=nothing", "authenticate", "end", "descriptors"), // which is what pam_probe makes of it
 		why, "authenticate System error", "end PAM_SUCCESS", "descriptors 0")
@@ -107,6 +109,15 @@ func away(t *testing.T, s *stage, why string) {
 		why, "authenticate PAM_SUCCESS", "GOT own", "children none", "end PAM_SUCCESS", "descriptors 0")
 	s.stack("quiet", asks)
 	want(t, s.run("anna", "authenticate"), refusal)
+}
+
+// startedOnce checks that a broker that was away once was not tried again.
+func (s *stage) startedOnce(t *testing.T) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.stacks, "started"))
+	if err == nil && len(text) != 1 && !s.tries {
+		t.Errorf("the helper was started %d times", len(text))
+	}
 }
 
 func TestAnswersThatAreNoneFitForTheQuestion(t *testing.T) {

@@ -149,6 +149,10 @@ func (f *faker) asked(number []byte, file *os.File) {
 	}
 	f.send('A', number, "", r)
 	_ = r.Close()
+	if behaviour == "answers-and-leaves" {
+		_ = f.link.Close()
+		behaviour = "answers"
+	}
 	response, known := responses[behaviour]
 	if response == nil {
 		if !known {

@@ -3,8 +3,12 @@
 package pammodule
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pamprompt/pamprompt/tests/modules"
 )
 
 // TestInForeignProcesses has programs do to the module what programs do.
@@ -32,6 +36,7 @@ func TestInForeignProcesses(t *testing.T) {
 		{"a forked process goes on", "authenticate fork authenticate env=GOT children end descriptors", []string{works, works, got, alone, ends, clean}},
 		{"a forked process ends it", "authenticate fork end descriptors", []string{works, ends, clean}},
 		{"both go on", "authenticate fork authenticate thread authenticate end", []string{works, works, works, ends}},
+		{"it refuses, and leaves an answer that is none", "conv=dirty authenticate env=GOT end descriptors", []string{works, got, ends, clean}},
 		{"it replaces the conversation meanwhile", "authenticate conv=null authenticate env=GOT end descriptors", []string{works, works, got, ends, clean}},
 		{"it asks for another user", "authenticate user=bob authenticate end descriptors", []string{works, works, ends, clean}},
 		{"it ends nothing", "authenticate", []string{works}},
@@ -44,6 +49,12 @@ func TestInForeignProcesses(t *testing.T) {
 			want(t, s.run("anna", strings.Fields(test.words)...), test.want...)
 		})
 	}
+	t.Run("the helper has gone meanwhile", func(t *testing.T) {
+		s := on(t, sanitized())
+		s.fake("answers-and-leaves") // before it answers, so that what is said next meets no helper
+		s.stack("", asks)
+		want(t, s.run("anna", "authenticate", "authenticate", "env=GOT", "end", "descriptors"), works, works, got, ends, clean)
+	})
 	t.Run("a broker that comes back is asked again", func(t *testing.T) {
 		s := on(t, sanitized())
 		s.fake("loses-once")
@@ -75,7 +86,6 @@ func TestTheProgramsOwnConversation(t *testing.T) {
 			[]string{"authenticate PAM_SUCCESS", "GOT secret", "end PAM_SUCCESS"}},
 		{"a style that nobody knows", "", "auth:ask=99,P:", "authenticate end",
 			[]string{refusal, "end PAM_SUCCESS"}},
-		{"after the end of the transaction", "", asks, "authenticate end", []string{"authenticate PAM_SUCCESS", "end PAM_SUCCESS"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := on(t, sanitized())
@@ -84,6 +94,23 @@ func TestTheProgramsOwnConversation(t *testing.T) {
 			want(t, s.run("anna", strings.Fields(test.words)...), test.want...)
 		})
 	}
+}
+
+// TestAfterTheEnd has a module of the stack talk when ours has gone already.
+func TestAfterTheEnd(t *testing.T) {
+	s := on(t, sanitized())
+	s.fake("answers")
+	s.stack("fallback", "auth:ask=secret,P:")
+	text, err := os.ReadFile(filepath.Join(s.stacks, "test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := "auth required " + modules.Probe(t) + " [auth:at-end=good bye]\n"
+	if err := os.WriteFile(filepath.Join(s.stacks, "test"), append([]byte(before), text...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s.run("anna", "conv=nothing", "authenticate", "end", "descriptors"),
+		"authenticate PAM_SUCCESS", "told good bye", "end PAM_SUCCESS", "descriptors 0")
 }
 
 // TestOptionsThatAreWrong are said to be, and change nothing.

@@ -87,6 +87,7 @@ type stage struct {
 	stacks string
 	runner []string // what runs the program
 	env    []string
+	tries  bool // the helper is started several times
 }
 
 func on(t *testing.T, b build) *stage {
@@ -113,7 +114,7 @@ func (s *stage) fake(behaviour string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.helper(fmt.Sprintf(`exec %s fake %s "$@"`, binary, behaviour))
+	s.helper(fmt.Sprintf(`[ $# = 0 ] && echo >>%s/started; exec %s fake %s "$@"`, s.stacks, binary, behaviour))
 }
 
 // stack writes the stack of the service test: ours first in a group, with options,

@@ -12,6 +12,7 @@
  *
  *	conv=null            it has no conversation
  *	conv=refuse          it refuses
+ *	conv=dirty           it refuses, and leaves an answer that is none
  *	conv=answer,TEXT     it answers every question so, and says "told" for every text
  *	conv=nothing         it says that it worked, and answers nothing
  *	authenticate, account, establish, open, close, delete
@@ -100,6 +101,10 @@ static int own(int n, const struct pam_message **messages, struct pam_response *
 	(void)data;
 	if (strcmp(behaviour, "refuse") == 0)
 		return PAM_CONV_ERR;
+	if (strcmp(behaviour, "dirty") == 0) {
+		*responses = (struct pam_response *)8;
+		return PAM_CONV_ERR;
+	}
 	*responses = calloc((size_t)n, sizeof **responses);
 	for (int i = 0; i < n; i++) {
 		bool text = messages[i]->msg_style == PAM_TEXT_INFO || messages[i]->msg_style == PAM_ERROR_MSG;
