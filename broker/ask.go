@@ -46,7 +46,10 @@ func (b *Broker) mayConverse(ctx context.Context, t target) (*worker.Start, erro
 	service, user := t.call.Args[0].(string), t.call.Args[1].(string)
 	o := &opening{Options: &worker.Options{Attempts: 1}}
 	err := o.set("OpenConversation", conversationOptions, t.call.Args[2].(map[string]dbus.Variant))
-	if err = cmp.Or(checkService(service), checkUser(user), err); err != nil {
+	if user != "" { // PAM may not know it yet, and ask
+		err = cmp.Or(checkUser(user), err)
+	}
+	if err = cmp.Or(checkService(service), err); err != nil {
 		return nil, err
 	}
 	if !b.isAdmin(t.call.Caller.UID) {

@@ -135,7 +135,7 @@ func (c *conversation) answer(q *prompt, cl *claim, f *os.File) error {
 	if err != nil {
 		return fmt.Errorf("pass on an answer: %w", err)
 	}
-	q.claim = cl
+	q.claim, cl.passed = cl, true
 	b.responses.answer(r, os.NewFile(uintptr(own), "response"),
 		func(rest bool, err error) { b.post(func() { c.taken(q, cl, r, rest, err) }) },
 		func() { b.post(func() { c.read(r) }) })
@@ -154,7 +154,14 @@ func (c *conversation) taken(q *prompt, cl *claim, r *response, rest bool, err e
 		}
 	}
 	switch {
-	case !q.waits() || q.claim != cl: // it has ended meanwhile
+	case !q.waits(): // a program that has its answer may be gone before we hear that it has it
+		if err == nil {
+			b.auditPrompt(eventAnswer, cl.by, q)
+			cl.verdict <- nil
+			return
+		}
+		past, _ := b.answered.find(q.number)
+		cl.verdict <- ended(q.number, past.outcome)
 	case err == nil:
 		b.auditPrompt(eventAnswer, cl.by, q)
 		q.release(nil)

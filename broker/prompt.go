@@ -65,9 +65,10 @@ type asker interface {
 type claim struct {
 	by      origin
 	verdict chan error // holds one
+	passed  bool       // what became of it is said when that is known, also after the end of the prompt
 }
 
-func newClaim(by origin) *claim { return &claim{by, make(chan error, 1)} }
+func newClaim(by origin) *claim { return &claim{by: by, verdict: make(chan error, 1)} }
 
 // newPrompt adds a prompt to those that wait, and tells everybody.
 func (b *Broker) newPrompt(q *prompt) *prompt {
@@ -156,7 +157,7 @@ func (q *prompt) end(outcome string) {
 			})
 		}
 	}
-	if q.claim != nil {
+	if q.claim != nil && !q.claim.passed {
 		q.release(ended(q.number, outcome))
 	}
 	q.asker.ended(q)
