@@ -15,6 +15,15 @@ endif
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 GOBUILD := go build -trimpath -ldflags '-X main.version=$(VERSION)'
 
+# Where the programs are that others start: the PAM module has it in it.
+PREFIX ?= /usr
+LIBEXECDIR ?= $(PREFIX)/libexec/pamprompt
+
+CC ?= gcc
+CFLAGS ?= -O2 -g
+MODULE_FLAGS := -std=gnu11 -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden \
+	-fstack-protector-strong -D_FORTIFY_SOURCE=2 -Wl,--no-undefined,-z,relro,-z,now
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,12 +37,14 @@ build: ## put the binaries into build/
 	@scripts/setup.sh build
 	CGO_ENABLED=0 $(GOBUILD) -o build/pamprompt-broker ./cmd/pamprompt-broker
 	CGO_ENABLED=0 $(GOBUILD) -o build/pamprompt-client ./cmd/pamprompt-client
+	CGO_ENABLED=0 $(GOBUILD) -o build/pamprompt-conv ./cmd/pamprompt-conv
 	CGO_ENABLED=1 $(GOBUILD) -o build/pamprompt-worker ./cmd/pamprompt-worker
+	$(CC) $(CFLAGS) $(MODULE_FLAGS) -DPAMPROMPT_CONV='"$(LIBEXECDIR)/pamprompt-conv"' -o build/pam_pamprompt.so pam/*.c -lpam
 
 .PHONY: install
-install: ## install what was built below DESTDIR, with PREFIX (/usr)
+install: ## install what was built below DESTDIR, with the PREFIX that it was built with (/usr)
 	@test -x build/pamprompt-worker || { echo 'make build comes first' >&2; exit 1; }
-	@DESTDIR='$(DESTDIR)' PREFIX='$(or $(PREFIX),/usr)' scripts/install.sh
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' LIBEXECDIR='$(LIBEXECDIR)' scripts/install.sh
 
 .PHONY: deb rpm
 deb rpm: build ## make a package, in build/

@@ -165,7 +165,7 @@ static enum outcome send_packet(struct link *l, const struct iovec *parts, int c
 		if (errno == EINTR)
 			continue;
 		if (errno != EAGAIN)
-			return trouble(t, BROKEN, "%s is gone: %m", PAMPROMPT_CONV);
+			return trouble(t, BROKEN, "%s has ended", PAMPROMPT_CONV);
 		if (!await(l->socket, POLLOUT, until))
 			return trouble(t, AWAY, "%s takes nothing", PAMPROMPT_CONV);
 	}
@@ -259,7 +259,7 @@ static size_t bounded(const char *text, size_t most)
 
 static enum outcome introduce(struct link *l, const struct context *c, struct trouble *t)
 {
-	unsigned char head[5] = {PROTOCOL, (unsigned char)(c->timeout >> 24), (unsigned char)(c->timeout >> 16),
+	unsigned char head[6] = {PROTOCOL, c->again, (unsigned char)(c->timeout >> 24), (unsigned char)(c->timeout >> 16),
 				 (unsigned char)(c->timeout >> 8), (unsigned char)c->timeout};
 	char body[2 * (MAX_NAME + 1) + MAX_REASON + 1];
 	int none, size;

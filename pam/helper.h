@@ -26,6 +26,7 @@ struct context {
 	const char *user;   /* empty when it is not known yet */
 	const char *reason; /* empty for none */
 	unsigned timeout;   /* seconds */
+	bool again;         /* there was a broker: wait for the next one */
 };
 
 /* Milliseconds of CLOCK_MONOTONIC: no wait is longer than until one of these. */

@@ -105,10 +105,10 @@ static void drop_helper(struct state *s)
 }
 
 /* Sees that there is a helper, for the user that the transaction is about now. */
-static enum outcome need_helper(struct state *s, struct trouble *t)
+static enum outcome need_helper(struct state *s, bool again, struct trouble *t)
 {
 	const void *service = NULL, *user = NULL;
-	struct context c = {.service = s->options.service, .reason = s->options.reason, .timeout = s->options.timeout};
+	struct context c = {.service = s->options.service, .reason = s->options.reason, .timeout = s->options.timeout, .again = again};
 	enum outcome o;
 
 	pam_get_item(s->pamh, PAM_USER, &user);
@@ -131,14 +131,30 @@ static enum outcome need_helper(struct state *s, struct trouble *t)
 	return o;
 }
 
+/* Makes the answer of what follows the first byte of a response; NULL for what is none. */
+static char *answer_of(const unsigned char *response, size_t size, int style)
+{
+	char *answer = calloc(size, 1); /* with room for a NUL in the place of that byte */
+
+	if (!answer)
+		return NULL;
+	if (style != PAM_BINARY_PROMPT)
+		return memcpy(answer, response + 1, size - 1);
+	if (packet_decode(response + 1, size - 1, (unsigned char *)answer))
+		return answer;
+	explicit_bzero(answer, size);
+	free(answer);
+	return NULL;
+}
+
 /*
- * Reads what comes on the pipe of a question, and makes the answer of it. One that
- * is gone, whose broker is, is RESPONSE_LOST.
+ * Reads what comes on the pipe of a question, and makes the answer of it. When it
+ * takes too long that is a refusal.
  */
 static enum response_kind read_response(int pipe, int style, deadline until, char **answer)
 {
 	unsigned char *all = malloc(MAX_RESPONSE + 1);
-	enum response_kind kind = RESPONSE_REFUSAL; /* when it takes too long */
+	enum response_kind kind = RESPONSE_REFUSAL;
 	size_t size = 0;
 
 	if (!all)
@@ -154,20 +170,14 @@ static enum response_kind read_response(int pipe, int style, deadline until, cha
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (n <= 0) {
-			kind = n == 0 ? response_parse(all, size, style) : RESPONSE_MALFORMED;
+			kind = n == 0 ? response_parse(all, size) : RESPONSE_MALFORMED;
 			break;
 		}
 		size += (size_t)n;
 	}
-	if (size > MAX_RESPONSE)
+	if (size > MAX_RESPONSE || (kind == RESPONSE_ANSWER && (*answer = answer_of(all, size, style)) == NULL))
 		kind = RESPONSE_MALFORMED;
-	if (kind == RESPONSE_ANSWER) {
-		if ((*answer = calloc(size, 1)) != NULL) /* the first byte is none of it: room for a NUL */
-			memcpy(*answer, all + 1, size - 1);
-		else
-			kind = RESPONSE_MALFORMED;
-	}
-	explicit_bzero(all, size < MAX_RESPONSE + 1 ? size : MAX_RESPONSE + 1);
+	explicit_bzero(all, size);
 	free(all);
 	return kind;
 }
@@ -195,6 +205,7 @@ static enum result put(struct state *s, const struct pam_message *m, char **answ
 {
 	deadline until = deadline_in(s->options.timeout + GRACE);
 	size_t size = size_of(m);
+	bool lost = false;
 
 	if (m->msg_style == PAM_BINARY_PROMPT && (size == 0 || size > MAX_TEXT)) {
 		pam_syslog(s->pamh, LOG_ERR, LOG_NAME "a binary question has no length, or is longer than %d bytes", MAX_TEXT);
@@ -205,7 +216,7 @@ static enum result put(struct state *s, const struct pam_message *m, char **answ
 		enum outcome o;
 		int pipe = -1;
 
-		if ((o = need_helper(s, t)) != DONE)
+		if ((o = need_helper(s, lost, t)) != DONE)
 			return NOBODY;
 		if (is_text(m->msg_style))
 			o = link_tell(&s->link, m->msg_style, m->msg ? m->msg : "", t);
@@ -226,6 +237,7 @@ static enum result put(struct state *s, const struct pam_message *m, char **answ
 		if (kind == RESPONSE_LOST && remaining(until) > 0) {
 			strcpy(t->text, "the broker went away while it asked, several times");
 			drop_helper(s);
+			lost = true;
 			continue;
 		}
 		if (kind == RESPONSE_REFUSAL && remaining(until) == 0)
@@ -233,7 +245,7 @@ static enum result put(struct state *s, const struct pam_message *m, char **answ
 		else
 			link_done(&s->link);
 		if (kind == RESPONSE_MALFORMED)
-			pam_syslog(s->pamh, LOG_ERR, LOG_NAME "an answer was not fit for the question: it has more than %d bytes, or a NUL", MAX_ANSWER);
+			pam_syslog(s->pamh, LOG_ERR, LOG_NAME "an answer was not fit for the question: it has more than %d bytes, or a NUL, or is no packet", MAX_ANSWER);
 		return kind == RESPONSE_ANSWER ? GOOD : REFUSED;
 	}
 	return NOBODY;

@@ -4,12 +4,6 @@
 
 #include <string.h>
 
-#include <security/pam_appl.h>
-
-#ifndef PAM_BINARY_PROMPT
-#define PAM_BINARY_PROMPT 7
-#endif
-
 enum { HEADER = 5 };
 
 static uint32_t number_at(const unsigned char *b)
@@ -44,19 +38,50 @@ size_t packet_length(const unsigned char *packet)
 	return length >= HEADER && length <= MAX_ANSWER ? length : 0;
 }
 
-enum response_kind response_parse(const unsigned char *bytes, size_t size, int style)
+enum response_kind response_parse(const unsigned char *bytes, size_t size)
 {
 	if (size == 0)
 		return RESPONSE_LOST;
-	if (size > MAX_RESPONSE)
+	if (size > MAX_RESPONSE || memchr(bytes, 0, size))
 		return RESPONSE_MALFORMED;
-	if (bytes[0] == '-')
-		return RESPONSE_REFUSAL;
-	if (bytes[0] != '+')
-		return RESPONSE_MALFORMED;
-	bytes++;
-	size--;
-	if (style == PAM_BINARY_PROMPT)
-		return size >= HEADER && packet_length(bytes) == size ? RESPONSE_ANSWER : RESPONSE_MALFORMED;
-	return memchr(bytes, 0, size) ? RESPONSE_MALFORMED : RESPONSE_ANSWER;
+	return bytes[0] == '+' ? RESPONSE_ANSWER : bytes[0] == '-' ? RESPONSE_REFUSAL : RESPONSE_MALFORMED;
+}
+
+/* What a letter of base64 stands for; -1 for what is none. */
+static int sextet(unsigned char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == '+' ? 62 : c == '/' ? 63 : -1;
+}
+
+size_t packet_decode(const unsigned char *text, size_t size, unsigned char *packet)
+{
+	size_t length = 0, padding = 0;
+
+	if (size < 8 || size % 4 != 0 || size > MAX_ANSWER)
+		return 0;
+	if (text[size - 1] == '=')
+		padding = text[size - 2] == '=' ? 2 : 1;
+	for (size_t at = 0; at < size; at += 4) {
+		size_t letters = at + 4 == size ? 4 - padding : 4;
+		uint32_t bits = 0;
+
+		for (size_t i = 0; i < 4; i++) {
+			int six = i < letters ? sextet(text[at + i]) : 0;
+
+			if (six < 0)
+				return 0;
+			bits = bits << 6 | (uint32_t)six;
+		}
+		for (size_t i = 0; i < letters - 1; i++)
+			packet[length++] = (unsigned char)(bits >> (16 - 8 * i));
+		if ((bits & ((1U << (8 * (4 - letters))) - 1)) != 0)
+			return 0; /* bits that stand for nothing */
+	}
+	return length >= HEADER && packet_length(packet) == length ? length : 0;
 }

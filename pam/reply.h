@@ -25,7 +25,7 @@ enum {
 
 /* The first byte of a request; the next four are its number, the most significant first. */
 enum request_kind {
-	REQUEST_OPEN = 'O', /* protocol, seconds a question waits (4 bytes), and service, user and reason, each ended by NUL */
+	REQUEST_OPEN = 'O', /* protocol, whether to wait for a broker that was there (1), seconds a question waits (4 bytes), and service, user and reason, each ended by NUL */
 	REQUEST_ASK = 'Q',  /* style, text */
 	REQUEST_TELL = 'T', /* style, text */
 	REQUEST_DONE = 'E', /* the last question has ended; there is no reply */
@@ -60,13 +60,19 @@ enum response_kind {
 };
 
 /*
- * Says what came on the pipe of a question, up to its end. An answer to a question
- * of style PAM_BINARY_PROMPT is a packet of as many bytes as its header says; any
- * other has no NUL in it.
+ * Says what came on the pipe of a question, up to its end. An answer has no NUL in it;
+ * that to a question of style PAM_BINARY_PROMPT is a packet in base64.
  */
-enum response_kind response_parse(const unsigned char *bytes, size_t size, int style);
+enum response_kind response_parse(const unsigned char *bytes, size_t size);
 
-/* The length that the header of a binary packet says, header included; 0 if that cannot be. */
+/*
+ * Decodes a packet of libpamc (security/pam_client.h), which says of itself how long
+ * it is, header included. packet has room for three quarters of size. Returns its
+ * length, or 0 for what is not one whole packet in base64 (RFC 4648, with padding).
+ */
+size_t packet_decode(const unsigned char *text, size_t size, unsigned char *packet);
+
+/* The length that the header of a packet says; 0 if that cannot be. */
 size_t packet_length(const unsigned char *packet);
 
 #endif

@@ -42,6 +42,7 @@ pure_go() {
 	mapfile -t packages < <(go list ./api/... | grep -v '/api/conv$')
 	CGO_ENABLED=0 go build -o /dev/null ./cmd/pamprompt-broker &&
 		CGO_ENABLED=0 go build -o /dev/null ./cmd/pamprompt-client &&
+		CGO_ENABLED=0 go build -o /dev/null ./cmd/pamprompt-conv &&
 		CGO_ENABLED=0 go vet "${packages[@]}" ./broker/... ./policy/... ./dbus-1/...
 }
 
@@ -53,7 +54,7 @@ spdx() {
 			bad=1
 		fi
 	done < <(
-		scripts/files.sh go sh py c proto xml conf policy service socket toml bash | grep -v /testdata/ | sort -u
+		scripts/files.sh go sh py c h proto xml conf policy service socket toml bash | grep -v /testdata/ | sort -u
 		printf 'Makefile\n'
 	)
 	return $bad

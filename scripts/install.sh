@@ -19,6 +19,13 @@ sysusersdir=${SYSUSERSDIR:-$prefix/lib/sysusers.d}
 generatordir=${GENERATORDIR:-$prefix/lib/systemd/system-generators}
 pamdir=${PAMDIR:-/etc/pam.d} # Debian wants none in /usr/lib/pam.d
 style=${PAM_STYLE:-debian}
+# Where libpam looks for modules is for each distribution to say.
+case $style in
+debian) libdir=$prefix/lib/$(gcc -print-multiarch) ;;
+arch) libdir=$prefix/lib ;;
+*) libdir=$prefix/lib64 ;;
+esac
+moduledir=${PAMMODULEDIR:-$libdir/security}
 
 # put MODE FOLDER FILE...
 put() {
@@ -32,8 +39,13 @@ if ! [[ -f dist/pam.d/$style/pamprompt-linger ]]; then
 	printf 'PAM_STYLE=%s is none of: %s\n' "$style" "$(cd dist/pam.d && echo *)" >&2
 	exit 1
 fi
+if ! grep -qF "$libexecdir/pamprompt-conv" build/pam_pamprompt.so; then
+	printf 'pam_pamprompt.so was built for another place than %s: make build with the same PREFIX and LIBEXECDIR\n' "$libexecdir" >&2
+	exit 1
+fi
 put 0755 "$bindir" build/pamprompt-client
-put 0755 "$libexecdir" build/pamprompt-broker build/pamprompt-worker
+put 0755 "$libexecdir" build/pamprompt-broker build/pamprompt-worker build/pamprompt-conv
+put 0644 "$moduledir" build/pam_pamprompt.so
 for unit in dist/systemd/*.service dist/systemd/*.socket; do
 	made=build/$(basename "$unit")
 	sed -e "s|@BINDIR@|$bindir|g" -e "s|@LIBEXECDIR@|$libexecdir|g" "$unit" >"$made"

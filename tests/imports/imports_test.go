@@ -72,6 +72,7 @@ var allowed = map[string][]string{
 	"conv":                 {"conv", "api/worker", "api/libpamc", "api/secret", "api/askpassword"},
 	"cmd/pamprompt-broker": {"cmd/pamprompt-broker", "broker", "policy", "api", "dbus-1", "journal"},
 	"cmd/pamprompt-client": {"cmd/pamprompt-client", "api", "policy"},
+	"cmd/pamprompt-conv":   {"cmd/pamprompt-conv", "api"},
 	"cmd/pamprompt-worker": {"cmd/pamprompt-worker", "conv", "api/worker", "api/secret", "journal"},
 }
 

@@ -61,7 +61,11 @@ func TestABrokerThatIsAway(t *testing.T) {
 		"loses":            "the broker went away while it asked, several times",
 	} {
 		t.Run(behaviour, func(t *testing.T) {
-			s := on(t, sanitized())
+			b := sanitized
+			if behaviour == "starts-never" || behaviour == "says-nothing" {
+				b = hasty
+			}
+			s := on(t, b())
 			s.fake(behaviour)
 			s.tries = behaviour == "leaves" || behaviour == "leaves-at-once" || behaviour == "loses"
 			away(t, s, why)
@@ -121,7 +125,7 @@ func (s *stage) startedOnce(t *testing.T) {
 }
 
 func TestAnswersThatAreNoneFitForTheQuestion(t *testing.T) {
-	const unfit = "log err pam_probe(test:auth): pam_pamprompt: an answer was not fit for the question: it has more than 65536 bytes, or a NUL"
+	const unfit = "log err pam_probe(test:auth): pam_pamprompt: an answer was not fit for the question: it has more than 65536 bytes, or a NUL, or is no packet"
 	for _, test := range []struct {
 		behaviour, ask string
 		want           []string
@@ -136,7 +140,13 @@ func TestAnswersThatAreNoneFitForTheQuestion(t *testing.T) {
 		{"packet", "binary", []string{"authenticate PAM_SUCCESS", "GOT 0000000802616263"}},
 		{"short-packet", "binary", []string{unfit, refusal}},
 		{"tiny-packet", "binary", []string{unfit, refusal}},
-		{"answers", "binary", []string{unfit, refusal}},
+		{"two-bytes", "binary", []string{"authenticate PAM_SUCCESS", "GOT 0000000a026162630000"}},
+		{"loose-bits", "binary", []string{unfit, refusal}},
+		{"no-padding", "binary", []string{unfit, refusal}},
+		{"no-base64", "binary", []string{unfit, refusal}},
+		{"padded-early", "binary", []string{unfit, refusal}},
+		{"longest", "binary", []string{unfit, refusal}},
+		{"empty", "binary", []string{unfit, refusal}},
 		{"answers", "choice", []string{"authenticate PAM_SUCCESS", "GOT secret"}},
 	} {
 		t.Run(test.behaviour+" "+test.ask, func(t *testing.T) {

@@ -110,9 +110,14 @@ var responses = map[string][]byte{
 	"other":        []byte("secret"),
 	"longest":      append([]byte("+"), bytes.Repeat([]byte("x"), 64<<10)...),
 	"too-long":     append([]byte("+"), bytes.Repeat([]byte("x"), 64<<10+1)...),
-	"packet":       []byte("+\x00\x00\x00\x08\x02abc"),
-	"short-packet": []byte("+\x00\x00\x00\x09\x02abc"),
-	"tiny-packet":  []byte("+\x00\x00\x00\x04\x02abc"),
+	"packet":       []byte("+AAAACAJhYmM="), // 0 0 0 8 2 a b c
+	"two-bytes":    []byte("+AAAACgJhYmMAAA=="),
+	"short-packet": []byte("+AAAACQJhYmM="),
+	"tiny-packet":  []byte("+AAAABAJhYmM="),
+	"loose-bits":   []byte("+AAAACAJhYmN="),
+	"no-padding":   []byte("+AAAACAJhYmM"),
+	"no-base64":    []byte("+AAAACAJhYm!="),
+	"padded-early": []byte("+AAAACA==YmM="),
 	"half":         nil,
 }
 

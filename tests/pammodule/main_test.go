@@ -41,8 +41,7 @@ type build struct {
 
 var strict = []string{"-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion"}
 
-// compile makes both with further flags of the compiler. The module waits for a
-// second where it else waits for ten.
+// compile makes both with further flags of the compiler.
 func compile(flags ...string) build {
 	dir, err := os.MkdirTemp("", "pamprompt-module-")
 	if err != nil {
@@ -61,7 +60,7 @@ func compile(flags ...string) build {
 		}
 	}
 	for _, args := range [][]string{
-		append([]string{"-fPIC", "-shared", "-fvisibility=hidden", "-DPAMPROMPT_PATIENCE=1",
+		append([]string{"-fPIC", "-shared", "-fvisibility=hidden",
 			"-DPAMPROMPT_CONV=" + strconv.Quote(filepath.Join(dir, "helper")), "-o", filepath.Join(dir, "pam_pamprompt.so"), "-lpam"}, shared...),
 		{"-rdynamic", "-Wno-missing-prototypes", "-o", filepath.Join(dir, "program"), "program.c", "-lpam", "-lpthread"},
 	} {
@@ -73,10 +72,12 @@ func compile(flags ...string) build {
 	return b
 }
 
+var sanitizers = []string{"-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"}
+
 var (
-	sanitized = sync.OnceValue(func() build {
-		return compile("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
-	})
+	sanitized = sync.OnceValue(func() build { return compile(sanitizers...) })
+	// hasty waits for a second where the others wait for ten.
+	hasty = sync.OnceValue(func() build { return compile(append([]string{"-DPAMPROMPT_PATIENCE=1"}, sanitizers...)...) })
 	plain = sync.OnceValue(func() build { return compile() })
 )
 
@@ -114,7 +115,7 @@ func (s *stage) fake(behaviour string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.helper(fmt.Sprintf(`[ $# = 0 ] && echo >>%s/started; exec %s fake %s "$@"`, s.stacks, binary, behaviour))
+	s.helper(fmt.Sprintf(`[ $# = 0 ] && echo >>%s/started; GORACE=atexit_sleep_ms=0 exec %s fake %s "$@"`, s.stacks, binary, behaviour))
 }
 
 // stack writes the stack of the service test: ours first in a group, with options,

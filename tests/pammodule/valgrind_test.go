@@ -11,10 +11,6 @@ import (
 // TestUnderValgrind runs what the sanitizers cannot see into: libpam, and what it
 // does with what we give it. What is not freed is an error too.
 func TestUnderValgrind(t *testing.T) {
-	valgrind, err := exec.LookPath("valgrind")
-	if err != nil {
-		t.Fatal("valgrind is not on this machine: the Debian package valgrind has it")
-	}
 	for behaviour, want := range map[string]string{
 		"answers": "authenticate PAM_SUCCESS\nGOT secret\nend PAM_SUCCESS\n",
 		"longest": "authenticate PAM_SUCCESS\nGOT " + strings.Repeat("x", 64<<10) + "\nend PAM_SUCCESS\n",
@@ -25,8 +21,7 @@ func TestUnderValgrind(t *testing.T) {
 	} {
 		t.Run(behaviour, func(t *testing.T) {
 			s := on(t, plain())
-			s.runner = []string{valgrind, "--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=definite,indirect,possible",
-				"--errors-for-leak-kinds=definite,indirect,possible", "--track-fds=no", "--child-silent-after-fork=yes"}
+			s.valgrind()
 			s.fake(behaviour)
 			s.stack("", "auth:batch=info,hello|secret,Password: auth:export=GOT")
 			got := s.run("anna", "authenticate", "env=GOT", "end")
@@ -35,6 +30,18 @@ func TestUnderValgrind(t *testing.T) {
 			}
 		})
 	}
+}
+
+// valgrind runs the program.
+func (s *stage) valgrind() {
+	s.t.Helper()
+	valgrind, err := exec.LookPath("valgrind")
+	if err != nil {
+		s.t.Fatal("valgrind is not on this machine: the Debian package valgrind has it")
+	}
+	const kinds = "definite,indirect,possible"
+	s.runner = []string{valgrind, "--quiet", "--error-exitcode=9", "--leak-check=full", "--show-leak-kinds=" + kinds,
+		"--errors-for-leak-kinds=" + kinds, "--child-silent-after-fork=yes"}
 }
 
 // TestTheAnalyzer has gcc follow each way through the module.
