@@ -66,7 +66,7 @@ func run(args []string) error {
 	}
 	module := c.(*net.UnixConn)
 	defer func() { _ = module.Close() }()
-	return serve(module)
+	return serve(module, patience, idle)
 }
 
 // leave starts the program again and returns, so that what stays is no child of the

@@ -33,8 +33,9 @@ type helper struct {
 	conv   *api.Conversation // nil when the broker that had it is gone
 }
 
-// serve does what the module wants until it goes away, or has wanted nothing for long.
-func serve(module *net.UnixConn) error {
+// serve does what the module wants until it goes away, or has wanted nothing for as long
+// as we stay: at first for patience, then for idle.
+func serve(module *net.UnixConn, patience, idle time.Duration) error {
 	h := &helper{module: module}
 	defer h.close()
 	packet := make([]byte, maxRequest+1)
