@@ -4,6 +4,7 @@ package pammodule
 
 import (
 	"bytes"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +17,10 @@ import (
 
 // fake is a helper that behaves as it should but for one thing.
 func fake(behaviour string, stays bool) {
+	if path, ok := strings.CutPrefix(behaviour, "looks:"); ok {
+		look(path)
+		behaviour = "answers"
+	}
 	if !stays && behaviour != "starts-never" {
 		cmd := exec.Command(os.Args[0], "fake", behaviour, "stays")
 		cmd.ExtraFiles = []*os.File{os.NewFile(3, "link")}
@@ -41,6 +46,36 @@ func fake(behaviour string, stays bool) {
 		}
 		f.reply(packet[0], packet[1:5])
 	}
+}
+
+// look writes down what a helper has of the program that started it.
+func look(path string) {
+	var b strings.Builder
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); name != "PWD" && name != "GORACE" { // of the shell
+			fmt.Fprintln(&b, "environment", variable)
+		}
+	}
+	entries, _ := os.ReadDir("/proc/self/fd")
+	for _, entry := range entries {
+		if target, err := os.Readlink("/proc/self/fd/" + entry.Name()); err == nil &&
+			!strings.HasPrefix(target, "anon_inode:") && !strings.HasPrefix(target, "/sys/fs/cgroup/") { // of the Go runtime
+			fmt.Fprintln(&b, entry.Name(), strings.TrimRight(target, "0123456789[]"))
+		}
+	}
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		var mask uint64
+		for _, name := range []string{"SigBlk", "SigIgn"} {
+			if n, _ := fmt.Sscanf(line, name+": %x", &mask); n == 1 {
+				fmt.Fprintf(&b, "%s %x\n", name, mask&(1<<31-1)) // the C library has the next two for itself
+			}
+		}
+	}
+	if session, err := unix.Getsid(0); err == nil && session == os.Getpid() {
+		b.WriteString("a session of its own\n")
+	}
+	_ = os.WriteFile(path, []byte(b.String()), 0o600)
 }
 
 type faker struct {
@@ -103,6 +138,7 @@ func (f *faker) ready(number []byte, file *os.File) {
 // responses are what comes on the pipe; nil for one that is held open.
 var responses = map[string][]byte{
 	"answers":      []byte("+secret"),
+	"plants":       []byte("+" + strings.Repeat(".", 300) + "planted-4711-answer"), // not where free(3) writes
 	"empty":        []byte("+"),
 	"cancels":      []byte("-cancelled"),
 	"loses":        {},

@@ -22,13 +22,16 @@
  *	close-descriptors    close all that it did not open itself, and have a file of
  *	                     its own by each number
  *	low                  close standard input and error
- *	ignore               ignore SIGCHLD
+ *	ignore               ignore SIGCHLD and SIGHUP
  *	reap                 reap every child in a handler of SIGCHLD, as cron does
  *	thread               all further calls are those of another thread
  *	fork                 the rest is done by a process forked from this one
  *	end                  pam_end
  *	children             "children none", or the number of one that it has
  *	descriptors          how many it has more than at first
+ *	search=TEXT          "found" or "not found": whether TEXT, which is written backwards
+ *	                     here, stands anywhere in memory
+ *	leak=FILE            open it without O_CLOEXEC
  *	pause                wait for a line on standard input
  */
 
@@ -40,6 +43,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +175,36 @@ static void replace_descriptors(void)
 
 static int first;
 
+/* Compares in place: a copy of what is searched for would be found. */
+static bool stands_in(const char *from, const char *to, const char *backwards)
+{
+	ptrdiff_t n = (ptrdiff_t)strlen(backwards);
+
+	for (const char *at = from; to - at >= n; at++) {
+		ptrdiff_t i = 0;
+
+		while (i < n && at[i] == backwards[n - 1 - i])
+			i++;
+		if (i == n)
+			return true;
+	}
+	return false;
+}
+
+static bool search(const char *backwards)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[4096], mode[5];
+	bool found = false;
+	void *from, *to;
+
+	while (fgets(line, sizeof line, maps))
+		if (sscanf(line, "%p-%p %4s", &from, &to, mode) == 3 && mode[0] == 'r' && !strstr(line, "[v"))
+			found |= stands_in(from, to, backwards);
+	fclose(maps);
+	return found;
+}
+
 static void step(const char *word)
 {
 	static const struct { const char *name; int (*call)(pam_handle_t *, int); int flags; } calls[] = {
@@ -200,8 +234,13 @@ static void step(const char *word)
 		close(1);
 		close(2);
 		first -= 2;
+	} else if (strncmp(word, "search=", 7) == 0) {
+		say(search(word + 7) ? "found" : "not found");
+	} else if (strncmp(word, "leak=", 5) == 0) {
+		first += open(word + 5, O_RDONLY) >= 0;
 	} else if (strcmp(word, "ignore") == 0) {
 		signal(SIGCHLD, SIG_IGN);
+		signal(SIGHUP, SIG_IGN);
 	} else if (strcmp(word, "reap") == 0) {
 		signal(SIGCHLD, reap);
 	} else if (strcmp(word, "end") == 0) {
