@@ -77,6 +77,8 @@ const (
 	OptionLoginShell          = "login-shell"          // b: the user's shell is what runs
 	OptionCommandEnvironment  = "command-environment"  // as: NAME=value, for what runs alone
 	OptionAuthenticate        = "authenticate"         // s: whether the user must authenticate for it
+
+	OptionAlternatives = "alternatives" // as: further services, of which the first that succeeds opens the session
 )
 
 // OptionPID is of OpenConversation, for root alone (u): the process on whose behalf it
@@ -114,11 +116,12 @@ const (
 
 // Limits of the contract. Sizes are in bytes.
 const (
-	MaxResponse    = 64 << 10 // an answer, whichever way it comes
-	MaxName        = 255      // service and user
-	MaxText        = 4096     // each string option
-	MaxEnvironment = 64 << 10 // all entries of an environment together
-	MaxAttempts    = 16
-	MaxArguments   = 1024     // of a command, in number
-	MaxCommand     = 64 << 10 // arguments and environment of a command together, each with the byte that ends it
+	MaxResponse     = 64 << 10 // an answer, whichever way it comes
+	MaxName         = 255      // service and user
+	MaxText         = 4096     // each string option
+	MaxEnvironment  = 64 << 10 // all entries of an environment together
+	MaxAttempts     = 16
+	MaxAlternatives = 7        // services besides the session's own
+	MaxArguments    = 1024     // of a command, in number
+	MaxCommand      = 64 << 10 // arguments and environment of a command together, each with the byte that ends it
 )

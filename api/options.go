@@ -37,6 +37,10 @@ type Options struct {
 	LoginShell          bool       // run the user's shell as a login shell, instead of Command
 	CommandEnvironment  []string   // NAME=value, over the PAM environment, for what runs alone
 	Authenticate        string     // AuthenticateAlways or AuthenticateUnlessPermitted, instead of Phases
+
+	// Alternatives are up to MaxAlternatives further services, each with a transaction
+	// beside that of the session's own: the first that succeeds opens the session.
+	Alternatives []string
 }
 
 // variants are the options as OpenSession takes them.
@@ -59,7 +63,7 @@ func (o Options) variants() (map[string]dbus.Variant, error) {
 	}
 	for name, list := range map[string][]string{
 		OptionEnvironment: o.Environment, OptionPhases: o.Phases,
-		OptionCommand: o.Command, OptionCommandEnvironment: o.CommandEnvironment,
+		OptionCommand: o.Command, OptionCommandEnvironment: o.CommandEnvironment, OptionAlternatives: o.Alternatives,
 	} {
 		if len(list) > 0 {
 			set[name] = dbus.MakeVariant(list)

@@ -62,6 +62,9 @@ type Properties struct {
 	Linger       bool      `json:"linger"`
 	Conversation bool      `json:"conversation,omitempty"` // of a program that runs PAM itself
 	OpenedAt     time.Time `json:"opened-at,omitzero"`     // zero if it never was open
+
+	Alternatives []string `json:"alternatives,omitempty"` // services beside Service of which one opens it
+	UsedService  string   `json:"used-service,omitempty"` // the one that does, or Service; empty while that is not decided
 }
 
 // noUID is what the property UID says as long as there is none: (uid_t) -1.
@@ -82,6 +85,8 @@ func (s *Session) Properties(ctx context.Context) (Properties, error) {
 		Leader: value[uint32](all, "Leader"), ExitStatus: value[int32](all, "ExitStatus"),
 		ExitSignal: value[int32](all, "ExitSignal"),
 		Linger:     value[bool](all, "Linger"), Conversation: value[bool](all, "Conversation"),
+
+		Alternatives: value[[]string](all, "Alternatives"), UsedService: value[string](all, "UsedService"),
 	}
 	if uid := optional[uint32](all, "UID"); uid != nil && *uid != noUID {
 		p.UID = uid

@@ -56,7 +56,7 @@ func (b *Broker) mayConverse(ctx context.Context, t target) (*worker.Start, erro
 		if o.pid != 0 {
 			return nil, denied("set option pid: whoever answers is told of the process that the bus knows")
 		}
-		if err := b.admit(t.call.Caller); err != nil {
+		if err := b.admit(t.call.Caller, 1); err != nil {
 			return nil, err
 		}
 		if _, _, err := b.permitOpen(ctx, t.call, policy.Converse, service, user); err != nil {

@@ -3,6 +3,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -36,6 +37,7 @@ func (s *session) close(why string) {
 		return
 	}
 	s.asked = true
+	s.alternatives.stopWaiting()
 	if s.state != api.StateClosing { // by itself, after the command
 		s.why = why
 	}
@@ -49,8 +51,11 @@ func (s *session) close(why string) {
 	}
 }
 
-// close has the worker end the transaction.
+// close has the worker end the transaction, once.
 func (t *transaction) close() {
+	if t.late != nil {
+		return
+	}
 	t.send(&worker.ToWorker{Message: &worker.ToWorker_Close{Close: &worker.Close{}}})
 	patience := t.patience()
 	t.late = t.s.b.after(patience, func() {
@@ -66,7 +71,7 @@ func (t *transaction) close() {
 func (t *transaction) patience() time.Duration {
 	b := t.s.b
 	patience := b.config.CloseTimeout + killAfter
-	if t.s.runs() {
+	if t.s.runs() && !t.losing {
 		patience += b.config.CloseTimeout
 	}
 	if g := b.gates[t.gateKey()]; g != nil && g.holder == t {
@@ -90,16 +95,11 @@ func (t *transaction) lost(err error) {
 		return
 	}
 	text := fmt.Sprintf("worker %d was lost in phase %s: %v; PAM may not have been closed", t.worker.PID(), t.phase.Word(), err)
-	t.s.b.log.Error("session failed", "session", t.s.id, "why", text)
+	t.s.b.log.Error("transaction failed", "session", t.s.id, "service", t.start.GetService(), "why", text)
 	if t.userFile { // of a prompt, which the worker can no more take away
 		t.s.b.aside.Go(func() { t.s.b.sweep(t.s.uid) })
 	}
-	t.finish(api.StateFailed, t.s.result, (&api.Error{Code: api.WorkerFailed, Text: text}).Error())
-}
-
-// finish is the end of a transaction by itself, and of its session.
-func (t *transaction) finish(state string, result int32, text string) {
-	t.s.end(state, result, text)
+	t.finish(api.StateFailed, 0, (&api.Error{Code: api.WorkerFailed, Text: text}).Error())
 }
 
 // stop lets go of all that a transaction has. state is how it ended.
@@ -114,7 +114,6 @@ func (t *transaction) stop(state string) {
 		t.prompt.end(api.OutcomeSessionClosed)
 	}
 	t.pass()
-	t.s.b.forget(t)
 }
 
 // sweepTimeout bounds how long a user's own directory may take to be looked at.
@@ -136,8 +135,12 @@ func (s *session) end(state string, result int32, text string) {
 	s.stopTimers()
 	for _, t := range s.transactions {
 		t.stop(state)
+		b.forget(t)
 	}
-	s.transactions = nil
+	for _, e := range s.alternatives.endings {
+		b.forget(e.t)
+	}
+	s.transactions, s.alternatives.endings = nil, nil
 	for _, number := range sortedNumbers(s.prompts) {
 		s.prompts[number].end(api.OutcomeSessionClosed)
 	}
@@ -146,11 +149,10 @@ func (s *session) end(state string, result int32, text string) {
 	if s.announced {
 		b.live--
 	}
-	b.charge(s.start.GetOwner().GetUid()).sessions--
-	b.settle(s.start.GetOwner().GetUid())
-	if s.started != nil { // OpenSession says it all; nobody has seen the session
+	if s.started != nil { // OpenSession says it all
 		s.state = state
-		err := api.ParseResult(text)
+		s.recharge()
+		err := cmp.Or(s.refusal, api.ParseResult(text))
 		if err == nil {
 			err = &api.Error{Code: api.Cancelled, Text: "the session was closed before it began"}
 		}
@@ -159,6 +161,7 @@ func (s *session) end(state string, result int32, text string) {
 		return
 	}
 	s.enter(state)
+	s.recharge()
 	b.audit(slog.LevelInfo, "session ended", eventClose, s.about(),
 		[]slog.Attr{slog.String("state", state), slog.Int("pam", int(result)), slog.String("why", text)})
 	if s.owner == nil && !s.start.GetOptions().GetLinger() {
@@ -228,6 +231,7 @@ func (s *session) stopTimers() {
 		s.late.Stop()
 		s.late = nil
 	}
+	s.alternatives.stopTimer()
 	for _, t := range s.transactions {
 		if t.late != nil {
 			t.late.Stop()

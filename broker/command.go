@@ -149,6 +149,7 @@ func (s *session) program() string {
 func (o *opening) permitted() {
 	if o.unlessPermitted {
 		o.Phases = []worker.Phase{worker.Phase_PHASE_ACCOUNT, worker.Phase_PHASE_CREDENTIALS, worker.Phase_PHASE_SESSION}
+		o.alternatives = nil // to what is left out
 	}
 }
 
@@ -178,7 +179,7 @@ func killSession(b *Broker, _ context.Context, t target) ([]any, error) {
 			return invalid("session %d has no command: Close ends it", s.id)
 		case !s.over():
 			// Also before we know that the command runs: the worker knows it first.
-			for _, t := range s.transactions {
+			for _, t := range s.going() {
 				t.send(&worker.ToWorker{Message: &worker.ToWorker_Signal{Signal: &worker.Signal{Target: whom, Signal: uint32(signal)}}})
 			}
 		}
@@ -220,10 +221,10 @@ func (s *session) commandProperties() map[string]any {
 // while it has the session.
 func (s *session) leader() uint32 {
 	switch {
-	case s.over() || len(s.transactions) == 0:
+	case s.over() || s.leading() == nil:
 		return 0
 	case s.pid != 0 && s.exited == nil:
 		return s.pid
 	}
-	return uint32(s.transactions[0].worker.PID())
+	return uint32(s.leading().worker.PID())
 }

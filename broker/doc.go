@@ -13,6 +13,7 @@
 //	manager.go    the members of org.pamprompt.Broker1.Manager
 //	sessions.go   the members of org.pamprompt.Broker1.Session
 //	options.go    the arguments of OpenSession, bounded and checked
+//	alternatives_option.go further services of a session
 //	command.go    those of a process in the session, and what is known of it
 //	authorize.go  whether a caller may: rules, polkit, and the same no for all
 //	accounts.go   names of callers' accounts, for rules about one's own
@@ -27,6 +28,8 @@
 //	gate.go       answers that PAM checks one after the other
 //	session.go    a session: an object with an owner, a state, and questions
 //	transaction.go what one worker does in PAM for it
+//	starting.go   how transactions get their workers
+//	alternatives.go several transactions side by side, of which one goes on
 //	takeover.go   how a session is taken over
 //	conversation.go the questions of a program that runs PAM itself
 //	ask.go        ... and what it may ask: OpenConversation and Ask, bounded and checked

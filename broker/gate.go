@@ -5,6 +5,8 @@ package broker
 import (
 	"fmt"
 	"os"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,10 +15,18 @@ import (
 // user, in the order in which they came. PAM delays a failure, so that nobody
 // guesses fast (pam_fail_delay(3)); without the gate whoever opens 32 sessions
 // would guess 32 times as fast. The admin has no gate.
+//
+// Alternatives of one session have one gate too, but one of them may have been
+// answered and wait for a finger now: it holds up the answer to another one of its
+// session for so long as a delay takes, as a rule, and no longer.
 type gate struct {
 	holder  *transaction
 	waiting []held
 }
+
+// yieldAfter is how long an answer waits for another alternative of its own session.
+// It is above the delays of pam_unix and pam_faildelay, as they are set up as a rule.
+const yieldAfter = 5 * time.Second
 
 // gateKey says for whose answers, and about whom, there is a gate.
 type gateKey struct {
@@ -60,7 +70,26 @@ func (t *transaction) answer(q *prompt, c *claim, f *os.File) error {
 	}
 	g.waiting = append(g.waiting, held{t, q, os.NewFile(uintptr(own), "response")})
 	q.claim = c
+	if holder := g.holder; holder.s == t.s {
+		t.s.b.after(yieldAfter, func() { holder.yield(t) })
+	}
 	return nil
+}
+
+// yield gives the gate to another alternative of the session whose answer waits. It
+// does nothing when the gate has gone to somebody else meanwhile.
+func (t *transaction) yield(to *transaction) {
+	g := t.s.b.gates[t.gateKey()]
+	if g == nil || g.holder != t {
+		return
+	}
+	i := slices.IndexFunc(g.waiting, func(h held) bool { return h.t == to })
+	if i < 0 {
+		return
+	}
+	next := g.waiting[i]
+	g.waiting = append([]held{next}, slices.Delete(g.waiting, i, i+1)...)
+	t.pass()
 }
 
 // pass lets the next answer go: the transaction's was dealt with, or there is none.

@@ -63,14 +63,14 @@ const (
 // rates counts who did something how often of late.
 type rates map[uint32]*rate.Limiter
 
-// take is whether a uid may once more.
-func (r rates) take(uid uint32, now time.Time, burst int, every time.Duration) bool {
+// take is whether a uid may n times more.
+func (r rates) take(uid uint32, n int, now time.Time, burst int, every time.Duration) bool {
 	l := r[uid]
 	if l == nil {
 		l = rate.NewLimiter(rate.Every(every), burst)
 		r[uid] = l
 	}
-	if !l.AllowN(now, 1) {
+	if !l.AllowN(now, n) {
 		return false
 	}
 	for other, l := range r { // forget a few of those who have not for a while
@@ -84,9 +84,9 @@ func (r rates) take(uid uint32, now time.Time, burst int, every time.Duration) b
 // openings counts who opened how many sessions of late.
 type openings rates
 
-// take is an error for a uid that opens too many.
-func (o openings) take(uid uint32, now time.Time) error {
-	if rates(o).take(uid, now, openBurst, openEvery) {
+// take is an error for a uid that opens too many; n is how many it opens now.
+func (o openings) take(uid uint32, n int, now time.Time) error {
+	if rates(o).take(uid, n, now, openBurst, openEvery) {
 		return nil
 	}
 	return &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf(
@@ -98,7 +98,7 @@ type askings rates
 
 // take is an error for a uid that asks too often.
 func (a askings) take(uid uint32, now time.Time) error {
-	if rates(a).take(uid, now, askBurst, askEvery) {
+	if rates(a).take(uid, 1, now, askBurst, askEvery) {
 		return nil
 	}
 	return &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf(

@@ -77,7 +77,10 @@ func TestAUIDHasSoManySessions(t *testing.T) {
 		id++
 		start := &worker.Start{Session: id, Service: "permit", User: "anna", Owner: &worker.Owner{Name: p.Name, Uid: p.UID}, Options: &worker.Options{Attempts: 1}}
 		w := idle()
-		if !b.do(func() { s, err = b.give(w, p, start, nil, make(chan error, 1)) }) {
+		s = b.newSession(start)
+		s.started = make(chan error, 1)
+		s.expect(nil)
+		if !b.do(func() { err = b.give(w, p, s, start, nil) }) {
 			t.Fatal("the owner has stopped")
 		}
 		return s, err
@@ -120,7 +123,7 @@ func TestAUIDOpensSoManySessionsInATime(t *testing.T) {
 	const uid, other = 60001, 60002
 	o, now := make(openings), time.Unix(1, 0)
 	for i := range openBurst {
-		if err := o.take(uid, now); err != nil {
+		if err := o.take(uid, 1, now); err != nil {
 			t.Fatalf("session %d at once: %v", i+1, err)
 		}
 	}
@@ -139,7 +142,7 @@ func TestAUIDOpensSoManySessionsInATime(t *testing.T) {
 		{"after a long time", uid, time.Hour, true},
 	} {
 		now = now.Add(c.later)
-		if err := o.take(c.uid, now); (err == nil) != c.ok || err != nil && !errors.Is(err, api.LimitExceeded) {
+		if err := o.take(c.uid, 1, now); (err == nil) != c.ok || err != nil && !errors.Is(err, api.LimitExceeded) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

@@ -75,6 +75,8 @@ type opening struct {
 	*worker.Options
 	command worker.Command
 	stdio   []dbus.UnixFDIndex // in the message
+	// alternatives are services whose transactions run beside that of the main one.
+	alternatives []string
 	// unlessPermitted says that the user need not authenticate where somebody else
 	// answers for the caller.
 	unlessPermitted bool
@@ -136,6 +138,8 @@ var openOptions = map[string]setter{
 	api.OptionPhases:      typed("an array of strings", setPhases),
 	api.OptionTimeout:     typed("a uint64, in microseconds", setTimeout),
 	api.OptionAttempts:    typed("a uint32", setAttempts),
+
+	api.OptionAlternatives: typed("an array of strings", setAlternatives),
 
 	api.OptionCommand:             typed("an array of strings", setCommand),
 	api.OptionStdio:               typed("an array of descriptors", setStdio),

@@ -49,7 +49,7 @@ func TestBadOptionsAreNamed(t *testing.T) {
 		code   api.Code
 		says   string
 	}{
-		{"an unknown option", "colour", "red", api.UnknownOption, `"colour"; it has agent, ask-password, attempts`},
+		{"an unknown option", "colour", "red", api.UnknownOption, `"colour"; it has agent, alternatives, ask-password, attempts`},
 		{"an option with a long name", strings.Repeat("x", 70000), "", api.UnknownOption, "..."},
 		{"a number for a string", "tty", uint32(1), api.InvalidArgument, `option tty is a string, not of type "u"`},
 		{"a string for a number", "attempts", "3", api.InvalidArgument, `not of type "s"`},

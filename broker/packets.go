@@ -29,7 +29,7 @@ func (t *transaction) Packet(m *worker.ToBroker) {
 			return
 		}
 		if err := t.handle(m, number); err != nil {
-			t.lost(fmt.Errorf("%w: %w", worker.ErrMalformed, err))
+			t.broke(fmt.Errorf("%w: %w", worker.ErrMalformed, err))
 		}
 	})
 	// A module that talks without end waits here, before its words fill our
@@ -48,10 +48,13 @@ func (t *transaction) Lost(err error) {
 // handle checks a packet against the state that the transaction is in. An error
 // is a break of the protocol, and the end of the transaction.
 func (t *transaction) handle(m *worker.ToBroker, number uint64) error {
-	if !t.begun && m.GetEntering() == nil && m.GetFailed() == nil && m.GetClosed() == nil {
+	t.progress(m)
+	if t.losing && !ends(m) {
+		return nil
+	}
+	if !t.begun && m.GetEntering() == nil && !ends(m) {
 		return errors.New("it began with something else than Entering")
 	}
-	t.progress(m)
 	switch m := m.GetMessage().(type) {
 	case *worker.ToBroker_Entering:
 		return t.entering(m.Entering)
@@ -73,6 +76,8 @@ func (t *transaction) handle(m *worker.ToBroker, number uint64) error {
 		return t.withdrawn(m.Withdrawn)
 	case *worker.ToBroker_Text:
 		t.tell(m.Text)
+	case *worker.ToBroker_Ready:
+		return t.isReady()
 	case *worker.ToBroker_Opened:
 		return t.open(m.Opened)
 	case *worker.ToBroker_Exited:
@@ -89,7 +94,7 @@ func (t *transaction) handle(m *worker.ToBroker, number uint64) error {
 // last one: what it thought of that it has said, and waited as long as it wanted.
 func (t *transaction) progress(m *worker.ToBroker) {
 	switch m.GetMessage().(type) {
-	case *worker.ToBroker_Entering, *worker.ToBroker_Prompt, *worker.ToBroker_Opened:
+	case *worker.ToBroker_Entering, *worker.ToBroker_Prompt, *worker.ToBroker_Ready, *worker.ToBroker_Opened:
 		t.pass()
 	}
 }
@@ -102,23 +107,38 @@ func (t *transaction) entering(e *worker.Entering) error {
 	if e.GetPhase() <= t.phase && !again && !first || e.GetPhase() == worker.Phase_PHASE_OPEN {
 		return fmt.Errorf("it went from phase %s to %s", t.phase.Word(), e.GetPhase().Word())
 	}
+	if e.GetPhase() >= worker.Phase_PHASE_CREDENTIALS && e.GetPhase() <= worker.Phase_PHASE_OPEN && !t.mayProceed() {
+		return errWithoutLeave
+	}
 	t.phase, t.attempt = e.GetPhase(), e.GetAttempt()
 	if t.s.state == api.StateOpen { // without Close: the last process of the session has ended
 		t.s.enter(api.StateClosing)
 	}
 	if first {
 		t.begun = true
-		t.s.take(nil)
-		t.s.announce()
-		owner := t.s.start.GetOwner()
-		more := []slog.Attr{slog.Int("worker", t.worker.PID())}
-		if program := t.s.program(); program != "" {
-			more = append(more, slog.String("command", program))
-		}
-		t.s.b.audit(slog.LevelInfo, "session begins", eventOpen, t.s.about(),
-			origin{channelDBus, owner.GetUid(), owner.GetPid(), owner.GetName()}.attrs(), more)
+		t.begins()
+		t.s.haveBegun()
 	}
 	return nil
+}
+
+// begins is the begin of a transaction, and of the session if it is the first one.
+func (t *transaction) begins() {
+	s := t.s
+	if s.announced {
+		return
+	}
+	s.announce()
+	owner := s.start.GetOwner()
+	more := []slog.Attr{slog.Int("worker", t.worker.PID())}
+	if program := s.program(); program != "" {
+		more = append(more, slog.String("command", program))
+	}
+	if services := s.alternatives.services; services != nil {
+		more = append(more, slog.Any("alternatives", services[1:]))
+	}
+	s.b.audit(slog.LevelInfo, "session begins", eventOpen, s.about(),
+		origin{channelDBus, owner.GetUid(), owner.GetPid(), owner.GetName()}.attrs(), more)
 }
 
 // numbered tells the worker the number of its prompt before anybody else
@@ -191,6 +211,9 @@ func (t *transaction) tell(m *worker.Message) {
 }
 
 func (t *transaction) open(o *worker.Opened) error {
+	if !t.mayProceed() {
+		return errWithoutLeave
+	}
 	if t.s.opened || t.prompt != nil || t.phase > worker.Phase_PHASE_OPEN {
 		return fmt.Errorf("it opened in phase %s", t.phase.Word())
 	}

@@ -4,6 +4,8 @@ package broker
 
 import (
 	"fmt"
+	"log/slog"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -185,7 +187,10 @@ func (e *ear) settle() {
 
 // newTransaction is a transaction in a session of its own.
 func newTransaction(b *Broker, start *worker.Start, w *workers.Worker) *transaction {
-	return b.newSession(start).transact(start, w)
+	s := b.newSession(openedAs(start))
+	t := s.newTransaction(start, w)
+	s.join(t)
+	return t
 }
 
 // vettingStage is a broker, its polkit, and a session of root's in it.
@@ -227,4 +232,35 @@ func (v *vettingStage) end() { v.do(func() { v.t.prompt.end(api.OutcomeCancelled
 // text has it say something.
 func (v *vettingStage) text(text string) {
 	v.do(func() { v.t.tell(&worker.Message{Style: worker.Style_STYLE_INFO, Text: []byte(text)}) })
+}
+
+// oldWorker is an idle worker of a version.
+func oldWorker(t *testing.T, version uint32) *workers.Worker {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "w", "broker.sock")
+	pool, err := workers.Listen(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- pool.Serve(func(*workers.Worker, *worker.Session) {}) }()
+	conn, err := worker.Dial(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		pool.Close()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		_ = conn.Close()
+	})
+	if err := conn.Send(&worker.ToBroker{Message: &worker.ToBroker_Hello{Hello: &worker.Hello{Version: version}}}); err != nil {
+		t.Fatal(err)
+	}
+	w, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
 }

@@ -71,6 +71,9 @@ func (s *session) properties(who policy.Caller) map[string]dbus.Variant {
 		"Environment":  environment,
 		"Linger":       s.start.GetOptions().GetLinger(),
 		"Conversation": s.conversation != nil,
+
+		"Alternatives": append([]string{}, s.alternatives.others()...),
+		"UsedService":  s.usedService(),
 	})
 	for name, value := range s.publicProperties() {
 		all[name] = value

@@ -26,6 +26,8 @@ type session struct {
 	transactions []*transaction     // that have not ended
 	prompts      map[uint64]*prompt // that wait, by number
 	conversation *conversation      // nil unless it is one
+	alternatives alternatives
+	charged      int // to its owner, in sessions: as many as it has transactions, and one at least
 
 	state    string
 	opened   bool // it was open once
@@ -43,7 +45,8 @@ type session struct {
 	exited      *worker.Exited
 
 	announced bool          // the bus was told of it
-	started   chan error    // told once, when the worker took it or did not; nil then
+	started   chan error    // told once, when the workers took it or did not; nil then
+	refusal   *api.Error    // what OpenSession is to hear, before it began
 	changed   chan struct{} // closed at every change, and replaced
 	late      *time.Timer   // to forget
 }
@@ -95,10 +98,22 @@ func (s *session) notify() {
 // add puts a session where it is found.
 func (b *Broker) add(s *session, owner *client) {
 	b.sessions[s.id] = s
-	b.charge(s.start.GetOwner().GetUid()).sessions++
+	s.recharge()
 	if s.owner = owner; owner != nil {
 		owner.sessions[s] = struct{}{}
 	}
+}
+
+// recharge brings what the owner is charged in line with the transactions.
+func (s *session) recharge() {
+	want := max(1, len(s.transactions)+s.alternatives.missing)
+	if s.over() {
+		want = 0
+	}
+	owner := s.start.GetOwner().GetUid()
+	s.b.charge(owner).sessions += want - s.charged
+	s.charged = want
+	s.b.settle(owner)
 }
 
 // announce tells the bus that there is a session: numbers and a state, nothing
@@ -125,7 +140,7 @@ func (s *session) enter(state string) {
 	}
 	s.opened = s.opened || state == api.StateOpen
 	s.b.bus.Send(bus.Signal{Path: s.path(), Name: properties + ".PropertiesChanged", Values: []any{
-		api.SessionInterface, s.publicProperties(), []string{"UID", "ResultText", "Environment"},
+		api.SessionInterface, s.publicProperties(), []string{"UID", "ResultText", "Environment", "UsedService"},
 	}})
 	s.notify()
 }

@@ -4,11 +4,13 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/policy"
 )
 
 var sessionMembers = map[string]method{
@@ -40,10 +42,14 @@ func waitSession(b *Broker, ctx context.Context, t target) ([]any, error) {
 func nextPrompt(b *Broker, ctx context.Context, t target) ([]any, error) {
 	after := t.call.Args[0].(uint64)
 	who := b.basic(t.call.Caller)
+	mayNot, err := b.mayNotAnswer(ctx, t)
+	if err != nil {
+		return nil, err
+	}
 	var reply []any
-	err := b.await(ctx, t, func(s *session) (bool, error) {
+	err = b.await(ctx, t, func(s *session) (bool, error) {
 		for _, number := range sortedNumbers(s.prompts) {
-			if q := s.prompts[number]; number > after && q.claim == nil {
+			if q := s.prompts[number]; number > after && q.claim == nil && !mayNot[q.asker.object().Service] {
 				reply = []any{q.number, q.style, q.message, q.detailsFor(who)}
 				return true, nil
 			}
@@ -54,6 +60,33 @@ func nextPrompt(b *Broker, ctx context.Context, t target) ([]any, error) {
 		return false, nil
 	})
 	return reply, err
+}
+
+// mayNotAnswer are the alternatives of a session whose prompts the caller may not
+// answer: dispatch has asked for the main service alone.
+func (b *Broker) mayNotAnswer(ctx context.Context, t target) (map[string]bool, error) {
+	var services []string
+	if err := b.look(func() error {
+		s, err := b.find(t.session)
+		if err == nil {
+			services = s.alternatives.others()
+		}
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	mayNot := make(map[string]bool)
+	for _, service := range services {
+		err := b.permit(ctx, t.call, policy.Answer, func() policy.Object {
+			o := b.sessions[t.session].object()
+			o.Service = service
+			return o
+		})
+		if mayNot[service] = err != nil; err != nil && !errors.Is(err, errRefused) {
+			return nil, err
+		}
+	}
+	return mayNot, nil
 }
 
 // await looks at a session at every change, until done says so, or nobody

@@ -20,22 +20,30 @@ func (b *Broker) adopt(w *workers.Worker, d *worker.Session) {
 	b.numbers.seen(d.GetPrompt().GetNumber())
 	owner := b.presentOwner(start.GetOwner())
 	b.do(func() {
-		if _, known := b.sessions[start.GetSession()]; known {
+		s, known := b.sessions[start.GetSession()]
+		if known && !s.takes(start) {
 			// We gave it up when its connection broke.
 			b.log.Warn("a lost session came back and is closed", "session", start.GetSession(), "worker", w.PID())
 			w.Refuse()
 			return
 		}
-		s := b.newSession(start)
-		t := s.transact(start, w)
+		if !known {
+			s = b.newSession(openedAs(start))
+			s.expect(start.GetAlternative())
+		}
+		t := s.newTransaction(start, w)
 		if !w.Bind(t) {
 			return
 		}
-		var c *client
-		if owner != nil {
-			c = b.client(owner)
+		s.join(t)
+		if !known {
+			var c *client
+			if owner != nil {
+				c = b.client(owner)
+			}
+			b.add(s, c)
+			s.awaitOthers()
 		}
-		b.add(s, c)
 		t.rebuild(d)
 	})
 }
@@ -59,36 +67,28 @@ func (b *Broker) presentOwner(o *worker.Owner) *bus.Peer {
 // them, and goes on where the last broker stopped.
 func (t *transaction) rebuild(d *worker.Session) {
 	s := t.s
-	t.begun, t.phase = true, d.GetPhase()
+	t.begun, t.ready, t.phase = true, d.GetReady(), d.GetPhase()
 	if r := d.GetResolved(); r != nil {
 		s.resolved, s.uid = true, r.GetUid()
 	}
+	if d.GetProceeds() && s.alternatives.winner == nil {
+		t.win()
+	}
+	if t.mayProceed() {
+		s.restore(t, d)
+	}
+	if !s.announced {
+		s.announce()
+	}
+	s.b.log.Info("session taken over", "session", s.id, "service", t.start.GetService(), "phase", t.phase.Word(), "worker", t.worker.PID())
 	switch {
-	case t.phase == worker.Phase_PHASE_OPEN:
-		s.state = api.StateOpen
-	case t.phase > worker.Phase_PHASE_OPEN:
-		s.state = api.StateClosing
+	case !t.mayProceed() && s.alternatives.winner != nil:
+		t.lose()
+	case s.asked:
+		t.close()
 	}
-	if o := d.GetOpened(); o != nil {
-		s.opened, s.pid, s.exited = true, o.GetPid(), d.GetExited()
-		s.environment, s.openedAt = strs(o.GetEnvironment()), o.GetOpenedUsec()
-	}
-	s.announce()
-	s.b.log.Info("session taken over", "session", s.id, "state", s.state, "worker", t.worker.PID())
-	if p := d.GetPrompt(); p != nil {
-		number := p.GetNumber()
-		if number == 0 { // the last broker died before it could number it
-			number, _ = s.b.numbers.try()
-			if number == 0 {
-				t.lost(fmt.Errorf("no number could be given to its prompt"))
-				return
-			}
-			t.numbered(p.GetIndex(), number)
-		}
-		t.ask(p, number)
-		if !t.userFile { // what the last broker wanted nobody knows
-			t.mirrorTo(false)
-		}
+	if p := d.GetPrompt(); p != nil && !t.losing && !t.askAgain(p) {
+		return
 	}
 	switch {
 	case d.GetClosed() != nil:
@@ -97,5 +97,44 @@ func (t *transaction) rebuild(d *worker.Session) {
 		t.failed(d.GetFailed())
 	case s.owner == nil && !s.start.GetOptions().GetLinger():
 		s.close("its owner left the bus")
+	default:
+		s.choose()
 	}
+}
+
+// restore fills in what the session has of the transaction that opened it.
+func (s *session) restore(t *transaction, d *worker.Session) {
+	if o := d.GetOpened(); o != nil {
+		s.opened, s.pid, s.exited = true, o.GetPid(), d.GetExited()
+		s.environment, s.openedAt = strs(o.GetEnvironment()), o.GetOpenedUsec()
+	}
+	state := s.state
+	switch {
+	case t.phase == worker.Phase_PHASE_OPEN && !s.asked:
+		state = api.StateOpen
+	case t.phase > worker.Phase_PHASE_OPEN:
+		state = api.StateClosing
+	}
+	if s.announced {
+		s.enter(state)
+	} else {
+		s.state = state // as it is announced
+	}
+}
+
+// askAgain puts the question that waits. It reports whether it could.
+func (t *transaction) askAgain(p *worker.Prompt) bool {
+	number := p.GetNumber()
+	if number == 0 { // the last broker died before it could number it
+		if number, _ = t.s.b.numbers.try(); number == 0 {
+			t.lost(fmt.Errorf("no number could be given to its prompt"))
+			return false
+		}
+		t.numbered(p.GetIndex(), number)
+	}
+	t.ask(p, number)
+	if !t.userFile { // what the last broker wanted nobody knows
+		t.mirrorTo(false)
+	}
+	return true
 }

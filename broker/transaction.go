@@ -24,6 +24,8 @@ type transaction struct {
 	worker *workers.Worker
 
 	begun    bool // the worker has taken the Start
+	ready    bool // it is an alternative that waits for its turn
+	losing   bool // another one goes on: it is being closed, and nobody hears of it
 	over     bool
 	phase    worker.Phase
 	attempt  uint32
@@ -36,12 +38,23 @@ type transaction struct {
 	userFile bool         // the worker was told to put the prompt into the user's own directory
 }
 
-// transact gives a session a transaction. Its worker is yet to be bound.
-func (s *session) transact(start *worker.Start, w *workers.Worker) *transaction {
+// newTransaction makes a transaction for a session, which join gives to it when its
+// worker is bound.
+func (s *session) newTransaction(start *worker.Start, w *workers.Worker) *transaction {
 	s.b.screens++
-	t := &transaction{s: s, start: start, worker: w, phase: worker.Phase_PHASE_START, screen: s.b.screens}
+	return &transaction{s: s, start: start, worker: w, phase: worker.Phase_PHASE_START, screen: s.b.screens}
+}
+
+// join gives a session one of its transactions.
+func (s *session) join(t *transaction) {
 	s.transactions = append(s.transactions, t)
-	return t
+	s.alternatives.seen |= 1 << t.index()
+	if s.alternatives.missing = max(0, s.alternatives.missing-1); s.alternatives.missing == 0 {
+		s.alternatives.stopTimer()
+	}
+	if s.b.sessions[s.id] == s {
+		s.recharge()
+	}
 }
 
 // object is the session's, with the service that asks: what rules say of that is what

@@ -15,7 +15,11 @@ import (
 func TestNextPromptOfSeveralThatWait(t *testing.T) {
 	b, _, idle := startOnBus(t)
 	s := b.newSession(&worker.Start{Session: 7, Service: "vault", User: "anna", Owner: &worker.Owner{}, Options: &worker.Options{}})
-	transactions := []*transaction{s.transact(s.start, idle()), s.transact(s.start, idle()), s.transact(s.start, idle())}
+	var transactions []*transaction
+	for range 3 {
+		transactions = append(transactions, s.newTransaction(s.start, idle()))
+		s.join(transactions[len(transactions)-1])
+	}
 	b.do(func() {
 		b.add(s, nil)
 		for i, number := range []uint64{30, 10, 20} {

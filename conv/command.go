@@ -330,6 +330,11 @@ func (s *session) takeStdio() (stdio [3]int, err error) {
 func (s *session) dropStdio() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closeStdio()
+}
+
+// closeStdio is dropStdio for a caller who holds the lock.
+func (s *session) closeStdio() {
 	for _, fd := range s.stdio {
 		_ = unix.Close(fd)
 	}

@@ -9,7 +9,8 @@
 // session under one lock, with what the broker is told about it; worker.go
 // waits there for a Start, with a session keyring of its own from keyring.go, lookup.go tells the broker meanwhile who has a uid, and
 // sweep.go clears away what a dead worker left. transaction.go is the PAM recipe, from pam_start to pam_end, to be read
-// top to bottom, and phases.go each call of it; names.go finds the service, and identity.go who the user is, and
+// top to bottom, and phases.go each call of it; alternative.go is where one of several transactions
+// waits until it may go on; names.go finds the service, and identity.go who the user is, and
 // who asked; conversation.go is what modules talk to, with binary.go for the
 // packets of libpamc, command.go and spawn.c start the command in the session, under
 // the limits of limits.go, and processes.go waits for the last of its processes; supplied.go for an answer that an administrator left in a

@@ -27,6 +27,7 @@ func (s *session) close() {
 		s.withdrawLocked(reply{outcome: worker.Outcome_OUTCOME_SESSION_CLOSED})
 	}
 	close(s.closing)
+	s.giveUpStdio()
 	if !s.working {
 		s.watch()
 	}

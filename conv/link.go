@@ -120,6 +120,8 @@ func dispatch(s *session, m *worker.ToWorker, files []*os.File) error {
 		s.mirror(m.Mirror.GetIndex(), m.Mirror.GetShown())
 	case *worker.ToWorker_Signal:
 		return s.pass(m.Signal)
+	case *worker.ToWorker_Proceed:
+		return s.goOn()
 	case *worker.ToWorker_Close:
 		s.close()
 	}

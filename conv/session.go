@@ -36,6 +36,7 @@ type session struct {
 	started chan struct{} // closed by a Start
 	retired chan struct{} // closed when the worker is to end idle
 	closing chan struct{} // closed when the session is to be closed
+	proceed chan struct{} // closed when an alternative may go on
 	told    chan struct{} // closed when the broker knows the result
 
 	mu       sync.Mutex
@@ -79,6 +80,7 @@ func newSession(log *slog.Logger) *session {
 		started: make(chan struct{}),
 		retired: make(chan struct{}),
 		closing: make(chan struct{}),
+		proceed: make(chan struct{}),
 		told:    make(chan struct{}),
 		signals: make(chan *worker.Signal, maxSignals),
 	}

@@ -132,6 +132,9 @@ func (t *transaction) open() *failure {
 			return f
 		}
 	}
+	if f := t.session.await(); f != nil {
+		return f
+	}
 	if t.wants(worker.Phase_PHASE_CREDENTIALS) {
 		if f := t.establish(); f != nil {
 			return f

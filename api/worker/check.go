@@ -23,6 +23,7 @@ const (
 	MaxArguments    = 1024      // of a command, in number
 	MaxCommand      = 64 << 10  // its arguments and its environment together
 	MaxSignal       = 64        // the kernel's last signal
+	MaxAlternatives = 8         // transactions of one session, in number
 )
 
 // Check tells whether every field of a packet is within its bounds: a *ToWorker
@@ -53,7 +54,7 @@ func checkToWorker(packet *ToWorker) error {
 			return fmt.Errorf("a prompt is numbered 0")
 		}
 		return nil
-	case *ToWorker_Answer, *ToWorker_Cancel, *ToWorker_Close, *ToWorker_Mirror:
+	case *ToWorker_Answer, *ToWorker_Cancel, *ToWorker_Close, *ToWorker_Mirror, *ToWorker_Proceed:
 		return nil
 	case *ToWorker_Resolve:
 		return checkUID("resolve.uid", m.Resolve.GetUid())
@@ -132,6 +133,9 @@ func checkStart(s *Start) error {
 	if err := checkUID("start.user_uid", s.GetUserUid()); err != nil {
 		return err
 	}
+	if err := checkAlternative(s); err != nil {
+		return err
+	}
 	if err := checkEnvironment("start.environment", o.GetEnvironment()); err != nil || s.GetCommand() == nil {
 		return err
 	}
@@ -204,7 +208,7 @@ func checkToBroker(packet *ToBroker) error {
 		return checkHello(m.Hello)
 	case *ToBroker_Entering:
 		return checkPhase(m.Entering.GetPhase())
-	case *ToBroker_Resolved:
+	case *ToBroker_Resolved, *ToBroker_Ready:
 		return nil
 	case *ToBroker_Prompt:
 		return checkPrompt(m.Prompt)
@@ -259,6 +263,9 @@ func checkHello(h *Hello) error {
 	}
 	if err := checkPhase(s.GetPhase()); err != nil {
 		return err
+	}
+	if a := s.GetStart().GetAlternative(); a == nil && (s.GetReady() || s.GetProceeds()) || s.GetProceeds() && !s.GetReady() {
+		return fmt.Errorf("hello describes an alternative that none is, or that goes on without having been ready")
 	}
 	if s.GetPrompt() != nil {
 		if err := checkPrompt(s.GetPrompt()); err != nil {

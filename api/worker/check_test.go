@@ -34,6 +34,11 @@ func in(directory string) func(*Start) {
 	return func(s *Start) { s.Command = &Command{Arguments: []string{"true"}, Directory: directory} }
 }
 
+// among makes a Start one of several alternatives.
+func among(index uint32, services ...string) func(*Start) {
+	return func(s *Start) { s.Alternative = &Alternative{Index: index, Services: services} }
+}
+
 // many is n times the same.
 func many(value string, n int) []string {
 	list := make([]string, n)
@@ -110,6 +115,20 @@ func TestCheckStart(t *testing.T) {
 		{"a command with a variable with a NUL", environment("A=\x00"), false},
 		{"arguments and environment that just fit", environment("A=" + strings.Repeat("x", MaxCommand-len("true")-4)), true},
 		{"arguments and environment that do not", environment("A=" + strings.Repeat("x", MaxCommand-len("true")-3)), false},
+		{"one of two alternatives", among(0, "login", "finger"), true},
+		{"the last of most alternatives", among(7, "a", "b", "c", "d", "e", "f", "g", "login"), true},
+		{"one of too many alternatives", among(8, "a", "b", "c", "d", "e", "f", "g", "h", "login"), false},
+		{"an alternative to nothing", among(0, "login"), false},
+		{"an alternative of another service", among(1, "login", "finger"), false},
+		{"an alternative beyond the last", among(2, "login", "finger"), false},
+		{"an alternative that is there twice", among(0, "login", "login"), false},
+		{"an alternative without a name", among(0, "login", ""), false},
+		{"an alternative with a name that is too long", among(0, "login", long[:MaxName+1]), false},
+		{"an alternative with a NUL", among(0, "login", "a\x00"), false},
+		{"an alternative that does not authenticate", func(s *Start) {
+			among(0, "login", "finger")(s)
+			s.Options.Phases = []Phase{Phase_PHASE_ACCOUNT}
+		}, false},
 		{"no attempts", func(s *Start) { s.Options.Attempts = 0 }, false},
 		{"16 attempts", func(s *Start) { s.Options.Attempts = 16 }, true},
 		{"17 attempts", func(s *Start) { s.Options.Attempts = 17 }, false},
@@ -158,6 +177,7 @@ func TestCheckToWorker(t *testing.T) {
 	}{
 		{"Close", closePacket(), true},
 		{"Cancel", &ToWorker{Message: &ToWorker_Cancel{Cancel: &Cancel{Index: 7}}}, true},
+		{"Proceed", &ToWorker{Message: &ToWorker_Proceed{Proceed: &Proceed{}}}, true},
 		{"Answer", &ToWorker{Message: &ToWorker_Answer{Answer: &Answer{}}}, true},
 		{"Numbered", &ToWorker{Message: &ToWorker_Numbered{Numbered: &Numbered{Number: 1}}}, true},
 		{"a number of 0", &ToWorker{Message: &ToWorker_Numbered{Numbered: &Numbered{}}}, false},
@@ -179,6 +199,12 @@ func TestCheckToWorker(t *testing.T) {
 	}
 }
 
+func helloAmong(ready, proceeds bool) *ToBroker_Hello {
+	return &ToBroker_Hello{&Hello{Version: 2, Session: &Session{
+		Start: start(among(0, "login", "finger")), Phase: Phase_PHASE_ACCOUNT, Ready: ready, Proceeds: proceeds,
+	}}}
+}
+
 func TestCheckToBroker(t *testing.T) {
 	prompt := func(change func(*Prompt)) *Prompt {
 		p := &Prompt{Style: Style_STYLE_SECRET, Phase: Phase_PHASE_AUTHENTICATE}
@@ -197,6 +223,11 @@ func TestCheckToBroker(t *testing.T) {
 		m    isToBroker_Message
 		ok   bool
 	}{
+		{"Ready", &ToBroker_Ready{&Ready{}}, true},
+		{"Hello of an alternative that is ready", helloAmong(true, false), true},
+		{"Hello of an alternative that goes on", helloAmong(true, true), true},
+		{"Hello of an alternative that goes on and was not ready", helloAmong(false, true), false},
+		{"Hello of the only transaction that is ready", &ToBroker_Hello{&Hello{Version: 2, Session: session(func(s *Session) { s.Ready = true })}}, false},
 		{"an idle Hello", &ToBroker_Hello{&Hello{Version: 1}}, true},
 		{"a Hello of a later version", &ToBroker_Hello{&Hello{Version: 99}}, true},
 		{"a Hello without a version", &ToBroker_Hello{&Hello{}}, false},

@@ -22,7 +22,9 @@ import (
 
 const (
 	// Version is the Hello.version of this protocol.
-	Version = 1
+	Version = 2
+	// AlternativesVersion is the first that knows Alternative.
+	AlternativesVersion = 2
 	// MaxPacket bounds a packet, in bytes.
 	MaxPacket = 384 << 10
 	// maxFDs is one more than any packet may carry, so that too many are

@@ -526,6 +526,7 @@ type ToWorker struct {
 	//	*ToWorker_Resolve
 	//	*ToWorker_Sweep
 	//	*ToWorker_Signal
+	//	*ToWorker_Proceed
 	Message       isToWorker_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -649,6 +650,15 @@ func (x *ToWorker) GetSignal() *Signal {
 	return nil
 }
 
+func (x *ToWorker) GetProceed() *Proceed {
+	if x != nil {
+		if x, ok := x.Message.(*ToWorker_Proceed); ok {
+			return x.Proceed
+		}
+	}
+	return nil
+}
+
 type isToWorker_Message interface {
 	isToWorker_Message()
 }
@@ -689,6 +699,10 @@ type ToWorker_Signal struct {
 	Signal *Signal `protobuf:"bytes,9,opt,name=signal,proto3,oneof"`
 }
 
+type ToWorker_Proceed struct {
+	Proceed *Proceed `protobuf:"bytes,10,opt,name=proceed,proto3,oneof"`
+}
+
 func (*ToWorker_Start) isToWorker_Message() {}
 
 func (*ToWorker_Numbered) isToWorker_Message() {}
@@ -706,6 +720,8 @@ func (*ToWorker_Resolve) isToWorker_Message() {}
 func (*ToWorker_Sweep) isToWorker_Message() {}
 
 func (*ToWorker_Signal) isToWorker_Message() {}
+
+func (*ToWorker_Proceed) isToWorker_Message() {}
 
 // Resolve asks an idle worker for the name of an account: the broker has no NSS.
 // The worker replies with Name and stays idle. One at a time waits on a
@@ -812,8 +828,9 @@ type Start struct {
 	CloseTimeoutUsec uint64                 `protobuf:"varint,6,opt,name=close_timeout_usec,json=closeTimeoutUsec,proto3" json:"close_timeout_usec,omitempty"` // how long PAM may take to unwind after Close before the worker gives up
 	// What policy took the user for. The session fails, like that of an unknown
 	// user, when NSS gives the user another uid or does not know the user.
-	UserUid       *uint32  `protobuf:"varint,7,opt,name=user_uid,json=userUid,proto3,oneof" json:"user_uid,omitempty"`
-	Command       *Command `protobuf:"bytes,8,opt,name=command,proto3" json:"command,omitempty"` // absent when no process is to run in the session
+	UserUid       *uint32      `protobuf:"varint,7,opt,name=user_uid,json=userUid,proto3,oneof" json:"user_uid,omitempty"`
+	Command       *Command     `protobuf:"bytes,8,opt,name=command,proto3" json:"command,omitempty"`         // absent when no process is to run in the session
+	Alternative   *Alternative `protobuf:"bytes,9,opt,name=alternative,proto3" json:"alternative,omitempty"` // absent for the only transaction of a session
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -904,6 +921,70 @@ func (x *Start) GetCommand() *Command {
 	return nil
 }
 
+func (x *Start) GetAlternative() *Alternative {
+	if x != nil {
+		return x.Alternative
+	}
+	return nil
+}
+
+// Alternative says that this transaction is one of several that are side by side
+// in the session, each with a service of its own. It stops before
+// PHASE_CREDENTIALS, says Ready, and waits for Proceed, which one of them gets, or
+// Close. It goes to workers of version 2 and later alone: an older one would skip
+// it and not stop.
+type Alternative struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`      // which of services is that of this Start
+	Services      []string               `protobuf:"bytes,2,rep,name=services,proto3" json:"services,omitempty"` // 2 to 8; the first is what the session was opened with
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alternative) Reset() {
+	*x = Alternative{}
+	mi := &file_api_worker_worker_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alternative) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alternative) ProtoMessage() {}
+
+func (x *Alternative) ProtoReflect() protoreflect.Message {
+	mi := &file_api_worker_worker_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alternative.ProtoReflect.Descriptor instead.
+func (*Alternative) Descriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Alternative) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Alternative) GetServices() []string {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
 // Command is the process that the worker starts when the session is open, as
 // the user and with the PAM environment. With stdio, the three descriptors that
 // become its standard input, output and error ride along with the Start; without,
@@ -922,7 +1003,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_api_worker_worker_proto_msgTypes[6]
+	mi := &file_api_worker_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1015,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[6]
+	mi := &file_api_worker_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1028,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{6}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Command) GetArguments() []string {
@@ -1004,7 +1085,7 @@ type Signal struct {
 
 func (x *Signal) Reset() {
 	*x = Signal{}
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1097,7 @@ func (x *Signal) String() string {
 func (*Signal) ProtoMessage() {}
 
 func (x *Signal) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[7]
+	mi := &file_api_worker_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1110,7 @@ func (x *Signal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Signal.ProtoReflect.Descriptor instead.
 func (*Signal) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{7}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Signal) GetTarget() Target {
@@ -1058,7 +1139,7 @@ type Numbered struct {
 
 func (x *Numbered) Reset() {
 	*x = Numbered{}
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1151,7 @@ func (x *Numbered) String() string {
 func (*Numbered) ProtoMessage() {}
 
 func (x *Numbered) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[8]
+	mi := &file_api_worker_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1164,7 @@ func (x *Numbered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Numbered.ProtoReflect.Descriptor instead.
 func (*Numbered) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{8}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Numbered) GetIndex() uint32 {
@@ -1111,7 +1192,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1204,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[9]
+	mi := &file_api_worker_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1217,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{9}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Answer) GetIndex() uint32 {
@@ -1157,7 +1238,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1250,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[10]
+	mi := &file_api_worker_worker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1263,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{10}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Cancel) GetIndex() uint32 {
@@ -1206,7 +1287,7 @@ type Mirror struct {
 
 func (x *Mirror) Reset() {
 	*x = Mirror{}
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1218,7 +1299,7 @@ func (x *Mirror) String() string {
 func (*Mirror) ProtoMessage() {}
 
 func (x *Mirror) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[11]
+	mi := &file_api_worker_worker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1231,7 +1312,7 @@ func (x *Mirror) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mirror.ProtoReflect.Descriptor instead.
 func (*Mirror) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{11}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Mirror) GetIndex() uint32 {
@@ -1248,6 +1329,43 @@ func (x *Mirror) GetShown() bool {
 	return false
 }
 
+// Proceed lets an alternative that is Ready go on. It comes at most once.
+type Proceed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Proceed) Reset() {
+	*x = Proceed{}
+	mi := &file_api_worker_worker_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Proceed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Proceed) ProtoMessage() {}
+
+func (x *Proceed) ProtoReflect() protoreflect.Message {
+	mi := &file_api_worker_worker_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Proceed.ProtoReflect.Descriptor instead.
+func (*Proceed) Descriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
+}
+
 // Close ends the session, whatever its phase.
 type Close struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1257,7 +1375,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1269,7 +1387,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[12]
+	mi := &file_api_worker_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1282,7 +1400,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{12}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
 }
 
 // One packet from a worker to the broker.
@@ -1302,6 +1420,7 @@ type ToBroker struct {
 	//	*ToBroker_Failed
 	//	*ToBroker_Name
 	//	*ToBroker_Exited
+	//	*ToBroker_Ready
 	Message       isToBroker_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1309,7 +1428,7 @@ type ToBroker struct {
 
 func (x *ToBroker) Reset() {
 	*x = ToBroker{}
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1440,7 @@ func (x *ToBroker) String() string {
 func (*ToBroker) ProtoMessage() {}
 
 func (x *ToBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[13]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1453,7 @@ func (x *ToBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToBroker.ProtoReflect.Descriptor instead.
 func (*ToBroker) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ToBroker) GetMessage() isToBroker_Message {
@@ -1452,6 +1571,15 @@ func (x *ToBroker) GetExited() *Exited {
 	return nil
 }
 
+func (x *ToBroker) GetReady() *Ready {
+	if x != nil {
+		if x, ok := x.Message.(*ToBroker_Ready); ok {
+			return x.Ready
+		}
+	}
+	return nil
+}
+
 type isToBroker_Message interface {
 	isToBroker_Message()
 }
@@ -1504,6 +1632,10 @@ type ToBroker_Exited struct {
 	Exited *Exited `protobuf:"bytes,12,opt,name=exited,proto3,oneof"`
 }
 
+type ToBroker_Ready struct {
+	Ready *Ready `protobuf:"bytes,13,opt,name=ready,proto3,oneof"`
+}
+
 func (*ToBroker_Hello) isToBroker_Message() {}
 
 func (*ToBroker_Entering) isToBroker_Message() {}
@@ -1528,6 +1660,8 @@ func (*ToBroker_Name) isToBroker_Message() {}
 
 func (*ToBroker_Exited) isToBroker_Message() {}
 
+func (*ToBroker_Ready) isToBroker_Message() {}
+
 // Name replies to Resolve.
 type Name struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1539,7 +1673,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1551,7 +1685,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1564,7 +1698,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Name) GetUid() uint32 {
@@ -1584,7 +1718,7 @@ func (x *Name) GetName() string {
 // Hello is the first packet on every connection, and comes only then.
 type Hello struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // of this protocol; 1
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"` // of this protocol: 1, or 2 of a worker that knows Alternative
 	Session       *Session               `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`  // absent while the worker is idle
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1592,7 +1726,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1738,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1751,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Hello) GetVersion() uint32 {
@@ -1639,19 +1773,21 @@ type Session struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Start         *Start                 `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"`
 	Phase         Phase                  `protobuf:"varint,2,opt,name=phase,proto3,enum=pamprompt.worker.v1.Phase" json:"phase,omitempty"`
-	Resolved      *Resolved              `protobuf:"bytes,3,opt,name=resolved,proto3" json:"resolved,omitempty"` // absent while the user is not known
-	Prompt        *Prompt                `protobuf:"bytes,4,opt,name=prompt,proto3" json:"prompt,omitempty"`     // the question that waits, if one does
-	Opened        *Opened                `protobuf:"bytes,5,opt,name=opened,proto3" json:"opened,omitempty"`     // absent before PHASE_OPEN
-	Closed        *Closed                `protobuf:"bytes,6,opt,name=closed,proto3" json:"closed,omitempty"`     // at most one of these two,
-	Failed        *Failed                `protobuf:"bytes,7,opt,name=failed,proto3" json:"failed,omitempty"`     // when all is over
-	Exited        *Exited                `protobuf:"bytes,8,opt,name=exited,proto3" json:"exited,omitempty"`     // absent while the command runs
+	Resolved      *Resolved              `protobuf:"bytes,3,opt,name=resolved,proto3" json:"resolved,omitempty"`   // absent while the user is not known
+	Prompt        *Prompt                `protobuf:"bytes,4,opt,name=prompt,proto3" json:"prompt,omitempty"`       // the question that waits, if one does
+	Opened        *Opened                `protobuf:"bytes,5,opt,name=opened,proto3" json:"opened,omitempty"`       // absent before PHASE_OPEN
+	Closed        *Closed                `protobuf:"bytes,6,opt,name=closed,proto3" json:"closed,omitempty"`       // at most one of these two,
+	Failed        *Failed                `protobuf:"bytes,7,opt,name=failed,proto3" json:"failed,omitempty"`       // when all is over
+	Exited        *Exited                `protobuf:"bytes,8,opt,name=exited,proto3" json:"exited,omitempty"`       // absent while the command runs
+	Ready         bool                   `protobuf:"varint,9,opt,name=ready,proto3" json:"ready,omitempty"`        // of an alternative: Ready was said
+	Proceeds      bool                   `protobuf:"varint,10,opt,name=proceeds,proto3" json:"proceeds,omitempty"` // of an alternative: Proceed came
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1663,7 +1799,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1676,7 +1812,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Session) GetStart() *Start {
@@ -1735,6 +1871,20 @@ func (x *Session) GetExited() *Exited {
 	return nil
 }
 
+func (x *Session) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *Session) GetProceeds() bool {
+	if x != nil {
+		return x.Proceeds
+	}
+	return false
+}
+
 // Entering is sent as a phase begins. The first one, for PHASE_START, says
 // that the worker took the Start.
 type Entering struct {
@@ -1747,7 +1897,7 @@ type Entering struct {
 
 func (x *Entering) Reset() {
 	*x = Entering{}
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1759,7 +1909,7 @@ func (x *Entering) String() string {
 func (*Entering) ProtoMessage() {}
 
 func (x *Entering) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1772,7 +1922,7 @@ func (x *Entering) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entering.ProtoReflect.Descriptor instead.
 func (*Entering) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Entering) GetPhase() Phase {
@@ -1789,6 +1939,44 @@ func (x *Entering) GetAttempt() uint32 {
 	return 0
 }
 
+// Ready is sent once by an alternative whose user has authenticated and may use
+// the account: nothing is left to do before PHASE_CREDENTIALS.
+type Ready struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ready) Reset() {
+	*x = Ready{}
+	mi := &file_api_worker_worker_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ready) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ready) ProtoMessage() {}
+
+func (x *Ready) ProtoReflect() protoreflect.Message {
+	mi := &file_api_worker_worker_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ready.ProtoReflect.Descriptor instead.
+func (*Ready) Descriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
+}
+
 // Resolved says that NSS knows the user.
 type Resolved struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1799,7 +1987,7 @@ type Resolved struct {
 
 func (x *Resolved) Reset() {
 	*x = Resolved{}
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1811,7 +1999,7 @@ func (x *Resolved) String() string {
 func (*Resolved) ProtoMessage() {}
 
 func (x *Resolved) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1824,7 +2012,7 @@ func (x *Resolved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resolved.ProtoReflect.Descriptor instead.
 func (*Resolved) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Resolved) GetUid() uint32 {
@@ -1846,7 +2034,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +2046,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2059,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Message) GetStyle() Style {
@@ -1907,7 +2095,7 @@ type Prompt struct {
 
 func (x *Prompt) Reset() {
 	*x = Prompt{}
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2107,7 @@ func (x *Prompt) String() string {
 func (*Prompt) ProtoMessage() {}
 
 func (x *Prompt) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2120,7 @@ func (x *Prompt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prompt.ProtoReflect.Descriptor instead.
 func (*Prompt) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Prompt) GetIndex() uint32 {
@@ -2018,7 +2206,7 @@ type Taken struct {
 
 func (x *Taken) Reset() {
 	*x = Taken{}
-	mi := &file_api_worker_worker_proto_msgTypes[21]
+	mi := &file_api_worker_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2218,7 @@ func (x *Taken) String() string {
 func (*Taken) ProtoMessage() {}
 
 func (x *Taken) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[21]
+	mi := &file_api_worker_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2231,7 @@ func (x *Taken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taken.ProtoReflect.Descriptor instead.
 func (*Taken) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{21}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Taken) GetIndex() uint32 {
@@ -2078,7 +2266,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_api_worker_worker_proto_msgTypes[22]
+	mi := &file_api_worker_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2278,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[22]
+	mi := &file_api_worker_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2291,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{22}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Withdrawn) GetIndex() uint32 {
@@ -2132,7 +2320,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_api_worker_worker_proto_msgTypes[23]
+	mi := &file_api_worker_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2332,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[23]
+	mi := &file_api_worker_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2345,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{23}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Opened) GetEnvironment() [][]byte {
@@ -2193,7 +2381,7 @@ type Exited struct {
 
 func (x *Exited) Reset() {
 	*x = Exited{}
-	mi := &file_api_worker_worker_proto_msgTypes[24]
+	mi := &file_api_worker_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2393,7 @@ func (x *Exited) String() string {
 func (*Exited) ProtoMessage() {}
 
 func (x *Exited) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[24]
+	mi := &file_api_worker_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2406,7 @@ func (x *Exited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exited.ProtoReflect.Descriptor instead.
 func (*Exited) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{24}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Exited) GetStatus() uint32 {
@@ -2247,7 +2435,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_api_worker_worker_proto_msgTypes[25]
+	mi := &file_api_worker_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2259,7 +2447,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[25]
+	mi := &file_api_worker_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2272,7 +2460,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{25}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Closed) GetPamResult() int32 {
@@ -2302,7 +2490,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_api_worker_worker_proto_msgTypes[26]
+	mi := &file_api_worker_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2502,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[26]
+	mi := &file_api_worker_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2515,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{26}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Failed) GetError() string {
@@ -2385,7 +2573,7 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x05agent\x18\v \x01(\bR\x05agent\x12\x16\n" +
 	"\x06silent\x18\f \x01(\bR\x06silent\x12\x16\n" +
 	"\x06locale\x18\r \x01(\tR\x06locale\x12!\n" +
-	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\x84\x04\n" +
+	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\xbe\x04\n" +
 	"\bToWorker\x122\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.StartH\x00R\x05start\x12;\n" +
 	"\bnumbered\x18\x02 \x01(\v2\x1d.pamprompt.worker.v1.NumberedH\x00R\bnumbered\x125\n" +
@@ -2395,12 +2583,14 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06mirror\x18\x06 \x01(\v2\x1b.pamprompt.worker.v1.MirrorH\x00R\x06mirror\x128\n" +
 	"\aresolve\x18\a \x01(\v2\x1c.pamprompt.worker.v1.ResolveH\x00R\aresolve\x122\n" +
 	"\x05sweep\x18\b \x01(\v2\x1a.pamprompt.worker.v1.SweepH\x00R\x05sweep\x125\n" +
-	"\x06signal\x18\t \x01(\v2\x1b.pamprompt.worker.v1.SignalH\x00R\x06signalB\t\n" +
+	"\x06signal\x18\t \x01(\v2\x1b.pamprompt.worker.v1.SignalH\x00R\x06signal\x128\n" +
+	"\aproceed\x18\n" +
+	" \x01(\v2\x1c.pamprompt.worker.v1.ProceedH\x00R\aproceedB\t\n" +
 	"\amessage\"\x1b\n" +
 	"\aResolve\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\"\x19\n" +
 	"\x05Sweep\x12\x10\n" +
-	"\x03uid\x18\x01 \x01(\rR\x03uid\"\xcc\x02\n" +
+	"\x03uid\x18\x01 \x01(\rR\x03uid\"\x90\x03\n" +
 	"\x05Start\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x12\n" +
@@ -2409,8 +2599,12 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x05owner\x18\x05 \x01(\v2\x1a.pamprompt.worker.v1.OwnerR\x05owner\x12,\n" +
 	"\x12close_timeout_usec\x18\x06 \x01(\x04R\x10closeTimeoutUsec\x12\x1e\n" +
 	"\buser_uid\x18\a \x01(\rH\x00R\auserUid\x88\x01\x01\x126\n" +
-	"\acommand\x18\b \x01(\v2\x1c.pamprompt.worker.v1.CommandR\acommandB\v\n" +
-	"\t_user_uid\"\xba\x01\n" +
+	"\acommand\x18\b \x01(\v2\x1c.pamprompt.worker.v1.CommandR\acommand\x12B\n" +
+	"\valternative\x18\t \x01(\v2 .pamprompt.worker.v1.AlternativeR\valternativeB\v\n" +
+	"\t_user_uid\"?\n" +
+	"\vAlternative\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\rR\x05index\x12\x1a\n" +
+	"\bservices\x18\x02 \x03(\tR\bservices\"\xba\x01\n" +
 	"\aCommand\x12\x1c\n" +
 	"\targuments\x18\x01 \x03(\tR\targuments\x12\x1c\n" +
 	"\tdirectory\x18\x02 \x01(\tR\tdirectory\x12\x14\n" +
@@ -2431,8 +2625,9 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\rR\x05index\"4\n" +
 	"\x06Mirror\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x14\n" +
-	"\x05shown\x18\x02 \x01(\bR\x05shown\"\a\n" +
-	"\x05Close\"\xaf\x05\n" +
+	"\x05shown\x18\x02 \x01(\bR\x05shown\"\t\n" +
+	"\aProceed\"\a\n" +
+	"\x05Close\"\xe3\x05\n" +
 	"\bToBroker\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.HelloH\x00R\x05hello\x12;\n" +
 	"\bentering\x18\x02 \x01(\v2\x1d.pamprompt.worker.v1.EnteringH\x00R\bentering\x12;\n" +
@@ -2446,14 +2641,15 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06failed\x18\n" +
 	" \x01(\v2\x1b.pamprompt.worker.v1.FailedH\x00R\x06failed\x12/\n" +
 	"\x04name\x18\v \x01(\v2\x19.pamprompt.worker.v1.NameH\x00R\x04name\x125\n" +
-	"\x06exited\x18\f \x01(\v2\x1b.pamprompt.worker.v1.ExitedH\x00R\x06exitedB\t\n" +
+	"\x06exited\x18\f \x01(\v2\x1b.pamprompt.worker.v1.ExitedH\x00R\x06exited\x122\n" +
+	"\x05ready\x18\r \x01(\v2\x1a.pamprompt.worker.v1.ReadyH\x00R\x05readyB\t\n" +
 	"\amessage\",\n" +
 	"\x04Name\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"Y\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x126\n" +
-	"\asession\x18\x02 \x01(\v2\x1c.pamprompt.worker.v1.SessionR\asession\"\xb1\x03\n" +
+	"\asession\x18\x02 \x01(\v2\x1c.pamprompt.worker.v1.SessionR\asession\"\xe3\x03\n" +
 	"\aSession\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.StartR\x05start\x120\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x1a.pamprompt.worker.v1.PhaseR\x05phase\x129\n" +
@@ -2462,10 +2658,14 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06opened\x18\x05 \x01(\v2\x1b.pamprompt.worker.v1.OpenedR\x06opened\x123\n" +
 	"\x06closed\x18\x06 \x01(\v2\x1b.pamprompt.worker.v1.ClosedR\x06closed\x123\n" +
 	"\x06failed\x18\a \x01(\v2\x1b.pamprompt.worker.v1.FailedR\x06failed\x123\n" +
-	"\x06exited\x18\b \x01(\v2\x1b.pamprompt.worker.v1.ExitedR\x06exited\"V\n" +
+	"\x06exited\x18\b \x01(\v2\x1b.pamprompt.worker.v1.ExitedR\x06exited\x12\x14\n" +
+	"\x05ready\x18\t \x01(\bR\x05ready\x12\x1a\n" +
+	"\bproceeds\x18\n" +
+	" \x01(\bR\bproceeds\"V\n" +
 	"\bEntering\x120\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x1a.pamprompt.worker.v1.PhaseR\x05phase\x12\x18\n" +
-	"\aattempt\x18\x02 \x01(\rR\aattempt\"\x1c\n" +
+	"\aattempt\x18\x02 \x01(\rR\aattempt\"\a\n" +
+	"\x05Ready\"\x1c\n" +
 	"\bResolved\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\"O\n" +
 	"\aMessage\x120\n" +
@@ -2557,88 +2757,94 @@ func file_api_worker_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_api_worker_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_api_worker_worker_proto_goTypes = []any{
-	(Phase)(0),        // 0: pamprompt.worker.v1.Phase
-	(Style)(0),        // 1: pamprompt.worker.v1.Style
-	(Outcome)(0),      // 2: pamprompt.worker.v1.Outcome
-	(Target)(0),       // 3: pamprompt.worker.v1.Target
-	(*Owner)(nil),     // 4: pamprompt.worker.v1.Owner
-	(*Options)(nil),   // 5: pamprompt.worker.v1.Options
-	(*ToWorker)(nil),  // 6: pamprompt.worker.v1.ToWorker
-	(*Resolve)(nil),   // 7: pamprompt.worker.v1.Resolve
-	(*Sweep)(nil),     // 8: pamprompt.worker.v1.Sweep
-	(*Start)(nil),     // 9: pamprompt.worker.v1.Start
-	(*Command)(nil),   // 10: pamprompt.worker.v1.Command
-	(*Signal)(nil),    // 11: pamprompt.worker.v1.Signal
-	(*Numbered)(nil),  // 12: pamprompt.worker.v1.Numbered
-	(*Answer)(nil),    // 13: pamprompt.worker.v1.Answer
-	(*Cancel)(nil),    // 14: pamprompt.worker.v1.Cancel
-	(*Mirror)(nil),    // 15: pamprompt.worker.v1.Mirror
-	(*Close)(nil),     // 16: pamprompt.worker.v1.Close
-	(*ToBroker)(nil),  // 17: pamprompt.worker.v1.ToBroker
-	(*Name)(nil),      // 18: pamprompt.worker.v1.Name
-	(*Hello)(nil),     // 19: pamprompt.worker.v1.Hello
-	(*Session)(nil),   // 20: pamprompt.worker.v1.Session
-	(*Entering)(nil),  // 21: pamprompt.worker.v1.Entering
-	(*Resolved)(nil),  // 22: pamprompt.worker.v1.Resolved
-	(*Message)(nil),   // 23: pamprompt.worker.v1.Message
-	(*Prompt)(nil),    // 24: pamprompt.worker.v1.Prompt
-	(*Taken)(nil),     // 25: pamprompt.worker.v1.Taken
-	(*Withdrawn)(nil), // 26: pamprompt.worker.v1.Withdrawn
-	(*Opened)(nil),    // 27: pamprompt.worker.v1.Opened
-	(*Exited)(nil),    // 28: pamprompt.worker.v1.Exited
-	(*Closed)(nil),    // 29: pamprompt.worker.v1.Closed
-	(*Failed)(nil),    // 30: pamprompt.worker.v1.Failed
+	(Phase)(0),          // 0: pamprompt.worker.v1.Phase
+	(Style)(0),          // 1: pamprompt.worker.v1.Style
+	(Outcome)(0),        // 2: pamprompt.worker.v1.Outcome
+	(Target)(0),         // 3: pamprompt.worker.v1.Target
+	(*Owner)(nil),       // 4: pamprompt.worker.v1.Owner
+	(*Options)(nil),     // 5: pamprompt.worker.v1.Options
+	(*ToWorker)(nil),    // 6: pamprompt.worker.v1.ToWorker
+	(*Resolve)(nil),     // 7: pamprompt.worker.v1.Resolve
+	(*Sweep)(nil),       // 8: pamprompt.worker.v1.Sweep
+	(*Start)(nil),       // 9: pamprompt.worker.v1.Start
+	(*Alternative)(nil), // 10: pamprompt.worker.v1.Alternative
+	(*Command)(nil),     // 11: pamprompt.worker.v1.Command
+	(*Signal)(nil),      // 12: pamprompt.worker.v1.Signal
+	(*Numbered)(nil),    // 13: pamprompt.worker.v1.Numbered
+	(*Answer)(nil),      // 14: pamprompt.worker.v1.Answer
+	(*Cancel)(nil),      // 15: pamprompt.worker.v1.Cancel
+	(*Mirror)(nil),      // 16: pamprompt.worker.v1.Mirror
+	(*Proceed)(nil),     // 17: pamprompt.worker.v1.Proceed
+	(*Close)(nil),       // 18: pamprompt.worker.v1.Close
+	(*ToBroker)(nil),    // 19: pamprompt.worker.v1.ToBroker
+	(*Name)(nil),        // 20: pamprompt.worker.v1.Name
+	(*Hello)(nil),       // 21: pamprompt.worker.v1.Hello
+	(*Session)(nil),     // 22: pamprompt.worker.v1.Session
+	(*Entering)(nil),    // 23: pamprompt.worker.v1.Entering
+	(*Ready)(nil),       // 24: pamprompt.worker.v1.Ready
+	(*Resolved)(nil),    // 25: pamprompt.worker.v1.Resolved
+	(*Message)(nil),     // 26: pamprompt.worker.v1.Message
+	(*Prompt)(nil),      // 27: pamprompt.worker.v1.Prompt
+	(*Taken)(nil),       // 28: pamprompt.worker.v1.Taken
+	(*Withdrawn)(nil),   // 29: pamprompt.worker.v1.Withdrawn
+	(*Opened)(nil),      // 30: pamprompt.worker.v1.Opened
+	(*Exited)(nil),      // 31: pamprompt.worker.v1.Exited
+	(*Closed)(nil),      // 32: pamprompt.worker.v1.Closed
+	(*Failed)(nil),      // 33: pamprompt.worker.v1.Failed
 }
 var file_api_worker_worker_proto_depIdxs = []int32{
 	0,  // 0: pamprompt.worker.v1.Options.phases:type_name -> pamprompt.worker.v1.Phase
 	9,  // 1: pamprompt.worker.v1.ToWorker.start:type_name -> pamprompt.worker.v1.Start
-	12, // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
-	13, // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
-	14, // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
-	16, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
-	15, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
+	13, // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
+	14, // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
+	15, // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
+	18, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
+	16, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
 	7,  // 7: pamprompt.worker.v1.ToWorker.resolve:type_name -> pamprompt.worker.v1.Resolve
 	8,  // 8: pamprompt.worker.v1.ToWorker.sweep:type_name -> pamprompt.worker.v1.Sweep
-	11, // 9: pamprompt.worker.v1.ToWorker.signal:type_name -> pamprompt.worker.v1.Signal
-	5,  // 10: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
-	4,  // 11: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
-	10, // 12: pamprompt.worker.v1.Start.command:type_name -> pamprompt.worker.v1.Command
-	3,  // 13: pamprompt.worker.v1.Signal.target:type_name -> pamprompt.worker.v1.Target
-	19, // 14: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
-	21, // 15: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
-	22, // 16: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
-	24, // 17: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
-	25, // 18: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
-	26, // 19: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
-	23, // 20: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
-	27, // 21: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
-	29, // 22: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
-	30, // 23: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
-	18, // 24: pamprompt.worker.v1.ToBroker.name:type_name -> pamprompt.worker.v1.Name
-	28, // 25: pamprompt.worker.v1.ToBroker.exited:type_name -> pamprompt.worker.v1.Exited
-	20, // 26: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
-	9,  // 27: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
-	0,  // 28: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
-	22, // 29: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
-	24, // 30: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
-	27, // 31: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
-	29, // 32: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
-	30, // 33: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
-	28, // 34: pamprompt.worker.v1.Session.exited:type_name -> pamprompt.worker.v1.Exited
-	0,  // 35: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
-	1,  // 36: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
-	1,  // 37: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
-	23, // 38: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
-	0,  // 39: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
-	2,  // 40: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
-	0,  // 41: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
-	42, // [42:42] is the sub-list for method output_type
-	42, // [42:42] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	12, // 9: pamprompt.worker.v1.ToWorker.signal:type_name -> pamprompt.worker.v1.Signal
+	17, // 10: pamprompt.worker.v1.ToWorker.proceed:type_name -> pamprompt.worker.v1.Proceed
+	5,  // 11: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
+	4,  // 12: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
+	11, // 13: pamprompt.worker.v1.Start.command:type_name -> pamprompt.worker.v1.Command
+	10, // 14: pamprompt.worker.v1.Start.alternative:type_name -> pamprompt.worker.v1.Alternative
+	3,  // 15: pamprompt.worker.v1.Signal.target:type_name -> pamprompt.worker.v1.Target
+	21, // 16: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
+	23, // 17: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
+	25, // 18: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
+	27, // 19: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
+	28, // 20: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
+	29, // 21: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
+	26, // 22: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
+	30, // 23: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
+	32, // 24: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
+	33, // 25: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
+	20, // 26: pamprompt.worker.v1.ToBroker.name:type_name -> pamprompt.worker.v1.Name
+	31, // 27: pamprompt.worker.v1.ToBroker.exited:type_name -> pamprompt.worker.v1.Exited
+	24, // 28: pamprompt.worker.v1.ToBroker.ready:type_name -> pamprompt.worker.v1.Ready
+	22, // 29: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
+	9,  // 30: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
+	0,  // 31: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
+	25, // 32: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
+	27, // 33: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
+	30, // 34: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
+	32, // 35: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
+	33, // 36: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
+	31, // 37: pamprompt.worker.v1.Session.exited:type_name -> pamprompt.worker.v1.Exited
+	0,  // 38: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
+	1,  // 39: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
+	1,  // 40: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
+	26, // 41: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
+	0,  // 42: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
+	2,  // 43: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
+	0,  // 44: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
+	45, // [45:45] is the sub-list for method output_type
+	45, // [45:45] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_api_worker_worker_proto_init() }
@@ -2656,9 +2862,10 @@ func file_api_worker_worker_proto_init() {
 		(*ToWorker_Resolve)(nil),
 		(*ToWorker_Sweep)(nil),
 		(*ToWorker_Signal)(nil),
+		(*ToWorker_Proceed)(nil),
 	}
 	file_api_worker_worker_proto_msgTypes[5].OneofWrappers = []any{}
-	file_api_worker_worker_proto_msgTypes[13].OneofWrappers = []any{
+	file_api_worker_worker_proto_msgTypes[15].OneofWrappers = []any{
 		(*ToBroker_Hello)(nil),
 		(*ToBroker_Entering)(nil),
 		(*ToBroker_Resolved)(nil),
@@ -2671,6 +2878,7 @@ func file_api_worker_worker_proto_init() {
 		(*ToBroker_Failed)(nil),
 		(*ToBroker_Name)(nil),
 		(*ToBroker_Exited)(nil),
+		(*ToBroker_Ready)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2678,7 +2886,7 @@ func file_api_worker_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_worker_worker_proto_rawDesc), len(file_api_worker_worker_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   27,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

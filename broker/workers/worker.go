@@ -22,6 +22,8 @@ type Worker struct {
 	conn  *worker.Conn
 	pid   int
 	pidfd int // -1 where the kernel has none
+	// version is what it said in its Hello, before anybody was given it.
+	version uint32
 
 	mu     sync.Mutex
 	events Events
@@ -52,6 +54,9 @@ func (w *Worker) Unbind() {
 
 // PID is the worker's process, as the kernel noted it when it dialled.
 func (w *Worker) PID() int { return w.pid }
+
+// Version is that of the protocol which the worker speaks.
+func (w *Worker) Version() uint32 { return w.version }
 
 // Bind says where the packets of a worker that was acquired or adopted go. It
 // returns false when the worker is lost already; no event comes then.
@@ -127,6 +132,7 @@ func (w *Worker) hello() error {
 		return errors.Join(errors.New("it did not say hello"), err)
 	}
 	hello := m.GetHello()
+	w.version = hello.GetVersion()
 	switch {
 	case hello == nil:
 		return fmt.Errorf("%w: the first packet is not Hello", worker.ErrMalformed)

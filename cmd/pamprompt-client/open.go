@@ -42,6 +42,8 @@ func (t *tool) openCommand() *cobra.Command {
 	f.StringVar(&o.XDisplay, "xdisplay", "", "PAM_XDISPLAY")
 	f.StringArrayVar(&o.Environment, "env", nil, "`NAME=value` for the PAM environment; may be given more than once")
 	f.StringSliceVar(&o.Phases, "phase", nil, "only this `phase`: authenticate, account, credentials or session; may be given more than once")
+	f.StringArrayVar(&o.Alternatives, "alternative", nil, "a further `service` that may open the session, beside SERVICE: the first that succeeds\n"+
+		"does; may be given more than once")
 	promptFlags(cmd, &o.Reason, &o.Timeout, &noAsk)
 	f.Uint32Var(&o.Attempts, "attempts", 0, "how often to ask again after a wrong answer (default 1: never)")
 	f.BoolVar(&o.Linger, "linger", false, "leave the session open when we return")

@@ -87,6 +87,8 @@ func Describe(m *worker.ToBroker) string {
 		return strings.TrimSpace(fmt.Sprintf("closed %d %s", m.Closed.GetPamResult(), m.Closed.GetText()))
 	case *worker.ToBroker_Name:
 		return strings.TrimSpace(fmt.Sprintf("name %d %s", m.Name.GetUid(), m.Name.GetName()))
+	case *worker.ToBroker_Ready:
+		return "ready"
 	case *worker.ToBroker_Failed:
 		return fmt.Sprintf("failed %s %d %s", m.Failed.GetError(), m.Failed.GetPamResult(), m.Failed.GetText())
 	}
@@ -101,6 +103,12 @@ func DescribeSession(s *worker.Session) string {
 	line := fmt.Sprintf("session %d %s", s.GetStart().GetSession(), phase(s.GetPhase()))
 	if s.GetPrompt() != nil {
 		line += fmt.Sprintf(", number %d %s", s.GetPrompt().GetNumber(), describePrompt(s.GetPrompt()))
+	}
+	if s.GetReady() {
+		line += ", ready"
+	}
+	if s.GetProceeds() {
+		line += ", proceeds"
 	}
 	if s.GetOpened() != nil {
 		line += ", opened"

@@ -15,6 +15,7 @@
 //	options_test.go     phases, silence, locale
 //	linger_test.go      the opener leaves the bus
 //	command_test.go     a process inside the session
+//	alternatives_test.go several services side by side
 //	restart_test.go     the broker is killed at every stage
 //	buses_test.go       the same on dbus-daemon and dbus-broker
 //	dist_test.go        the stacks of dist/pam.d
