@@ -28,3 +28,17 @@ while read -r -u 3 folder target; do
 		go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "./$folder"
 	fi
 done 3< <(targets)
+
+# The parser of the PAM module is C. FuzzReply tries it without seeing its ways.
+if [[ $time != --list ]]; then
+	if command -v clang >/dev/null; then
+		printf '== tests/pammodule, with libFuzzer\n'
+		mkdir -p build/fuzz-corpus
+		clang -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o build/fuzz-reply tests/pammodule/fuzz_reply.c pam/reply.c
+		seconds=${time%s}
+		if [[ $time == *m ]]; then seconds=$((${time%m} * 60)); fi
+		build/fuzz-reply -max_len=70000 -max_total_time="$seconds" build/fuzz-corpus
+	else
+		printf 'not run: libFuzzer, which the Debian packages clang and libclang-rt-14-dev have\n'
+	fi
+fi

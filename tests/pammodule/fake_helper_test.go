@@ -9,13 +9,7 @@ import (
 	"testing"
 )
 
-const (
-	asks = "auth:ask=secret,Password: auth:export=GOT"
-	left = "end\nend PAM_SUCCESS\n"
-)
-
-// lines are what a program says, with what varies left out.
-func lines(s string) []string { return strings.Split(strings.TrimSpace(s), "\n") }
+const asks = "auth:ask=secret,Password: auth:export=GOT"
 
 // TestAHelperThatAnswers is what the others differ from.
 func TestAHelperThatAnswers(t *testing.T) {
