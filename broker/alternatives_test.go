@@ -201,7 +201,12 @@ func TestTheServiceThatAsksDecidesWhoMayAnswer(t *testing.T) {
 
 func TestAnAlternativeYieldsTheGateToItsOwnSessionAlone(t *testing.T) {
 	b, _, word, finger := sideBySide(t, 7)
+	other := b.newSession(&worker.Start{Session: 8, Service: "word", User: "anna", Owner: &worker.Owner{Uid: stranger}, Options: &worker.Options{Attempts: 1}})
 	b.do(func() {
+		third := other.newTransaction(other.start, word.worker)
+		other.join(third)
+		b.add(other, nil)
+		third.ask(&worker.Prompt{Style: worker.Style_STYLE_SECRET}, 2000)
 		says(t, finger, asksHere)
 		says(t, word, asksHere)
 		give := func(tr *transaction) {
@@ -216,8 +221,10 @@ func TestAnAlternativeYieldsTheGateToItsOwnSessionAlone(t *testing.T) {
 		}
 		give(finger)
 		g := b.gates[finger.gateKey()]
+		give(third)
 		give(word)
-		if g.holder != finger || len(g.waiting) != 1 {
+		finger.yield(third)
+		if g.holder != finger || len(g.waiting) != 2 {
 			t.Fatalf("the password is not held up")
 		}
 		finger.yield(finger) // nobody of that name waits
@@ -225,12 +232,13 @@ func TestAnAlternativeYieldsTheGateToItsOwnSessionAlone(t *testing.T) {
 			t.Error("the gate went to nobody")
 		}
 		finger.yield(word)
-		if g.holder != word || len(g.waiting) != 0 {
+		if g.holder != word || len(g.waiting) != 1 {
 			t.Error("the gate did not go to the password")
 		}
 		finger.yield(word) // it has it no more
 		if g.holder != word {
 			t.Error("the gate was taken away")
 		}
+		b.closeGates()
 	})
 }

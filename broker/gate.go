@@ -80,7 +80,7 @@ func (t *transaction) answer(q *prompt, c *claim, f *os.File) error {
 // does nothing when the gate has gone to somebody else meanwhile.
 func (t *transaction) yield(to *transaction) {
 	g := t.s.b.gates[t.gateKey()]
-	if g == nil || g.holder != t {
+	if g == nil || g.holder != t || to.s != t.s {
 		return
 	}
 	i := slices.IndexFunc(g.waiting, func(h held) bool { return h.t == to })

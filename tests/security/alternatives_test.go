@@ -7,6 +7,8 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/pamprompt/pamprompt/api"
+
 	"github.com/pamprompt/pamprompt/tests/system"
 )
 
@@ -27,4 +29,40 @@ func TestEveryAlternativeNeedsItsOwnYes(t *testing.T) {
 			t.Errorf("what rules name: %v", err)
 		}
 	})
+}
+
+// One alternative that was answered and waits for something else does not hold up the
+// answer to another one for ever. Somebody else's session waits on.
+func TestAnAlternativeThatWaitsDoesNotHoldUpAnother(t *testing.T) {
+	c := startChecks(t)
+	opener := c.join(t, system.Opener)
+	both := opener.open("gate-first", user, options{"alternatives": dbus.MakeVariant([]string{"gate-second"})})
+	prompts := make(map[string]uint64)
+	for after := uint64(0); len(prompts) < 2; {
+		var style, message string
+		var details map[string]dbus.Variant
+		if err := opener.call(both, api.SessionInterface+".NextPrompt", after).Store(&after, &style, &message, &details); err != nil {
+			t.Fatal(err)
+		}
+		prompts[details["service"].Value().(string)] = after
+	}
+	_, third := c.open(opener, "third")
+	c.wantVerdict("the first answer", c.answer(opener, prompts["gate-first"], "right"), "")
+	c.wantBegun("first")
+	waits := c.hold(opener, third, "right")
+	c.wantVerdict("the answer to the other alternative", c.answer(opener, prompts["gate-second"], "right"), "")
+	c.wantBegun("second")
+	select {
+	case err := <-waits:
+		t.Errorf("the answer of another session did not wait: %v", err)
+	default:
+	}
+	c.goOn("second")
+	if state, text := c.wait(t, both, api.StateOpen); state != api.StateOpen {
+		t.Errorf("the session is %s: %s", state, text)
+	}
+	c.wantVerdict("the third answer", waits, "")
+	c.wantBegun("third")
+	c.goOn("first")
+	c.goOn("third")
 }
