@@ -167,6 +167,7 @@ func (c *conversation) taken(q *prompt, cl *claim, r *response, rest bool, err e
 		q.release(nil)
 		q.end(api.OutcomeAnswered)
 	case errors.Is(err, unix.EPIPE):
+		q.release(ended(q.number, api.OutcomeSessionClosed))
 		c.withdrawn(q)
 	default:
 		b.log.Error("an answer could not be passed on", "prompt", q.number, "error", err)

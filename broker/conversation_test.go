@@ -142,6 +142,36 @@ func TestAnAnswerToAProgramThatIsGone(t *testing.T) {
 	wantCharged(t, b, 0)
 }
 
+// A program that has read its answer may be gone before the broker hears that the pipe
+// has it: whoever answered is told that it was taken nevertheless.
+func TestTheAnswererOfAProgramThatLeavesAtOnce(t *testing.T) {
+	b, s := inConversation(t)
+	q, a := questionIn(t, s, 100)
+	f, err := memfdOf("right")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	c := newClaim(origin{})
+	b.do(func() { // what the pipe's goroutine has to say waits until we return
+		if err = q.asker.answer(q, c, f); err == nil {
+			wantRead(t, a, "+right")
+		}
+		s.close("its owner left the bus")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err = <-c.verdict:
+	case <-time.After(patience):
+		t.Fatal("nobody says what became of the answer")
+	}
+	if err != nil {
+		t.Errorf("the answerer hears %v", err)
+	}
+}
+
 // While an answer is on its way nothing else ends the question; if it is of no use, what
 // came meanwhile counts.
 func TestWhatHappensWhileAnAnswerIsOnItsWay(t *testing.T) {

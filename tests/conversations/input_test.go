@@ -43,7 +43,6 @@ func TestOptionsThatAreWrong(t *testing.T) {
 		{"a path for a service", "../ftp", "anna", nil, bad, "is not the name of a file"},
 		{"capitals in a service", "FTP", "anna", nil, bad, "small letters"},
 		{"a long service", strings.Repeat("x", 256), "anna", nil, bad, "256 bytes"},
-		{"no user", "ftp", "", nil, bad, "the user is empty"},
 		{"a newline in a user", "ftp", "an\nna", nil, bad, "is no user name"},
 		{"an option that there is not", "ftp", "anna", one("colour", "blue"), unknown, "OpenConversation has no option \"colour\"; it has agent, ask-password, pid, reason, timeout"},
 		{"an option of OpenSession", "ftp", "anna", one("linger", true), unknown, "has no option"},
