@@ -156,8 +156,8 @@ static int converse(struct probe *p, const char *arg)
 		arg += len + 1;
 	}
 	result = pam_get_item(p->pamh, PAM_CONV, (const void **)&conv);
-	if (result == PAM_SUCCESS)
-		result = conv->conv(n, list, &responses, conv->appdata_ptr);
+	if (result == PAM_SUCCESS) /* cron and atd have none, which pam_prompt(3) minds too */
+		result = conv && conv->conv ? conv->conv(n, list, &responses, conv->appdata_ptr) : PAM_CONV_ERR;
 	for (int i = 0; i < n; i++) {
 		int style = messages[i].msg_style;
 
