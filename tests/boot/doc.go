@@ -4,7 +4,8 @@
 // shows that it does there what it is for. A system is a root file system made by
 // debootstrap, kept in $PAMPROMPT_ROOTS (or pamprompt/roots in the user's cache
 // directory) and never changed: each test has a layer of its own above it. It runs
-// under systemd-nspawn with its own systemd as PID 1. That takes root.
+// under systemd-nspawn with its own systemd as PID 1, and with no network but its own
+// loopback. That takes root.
 //
 //	mkroot.sh   makes a root file system
 //	roots.go    has them made, and says what that needs

@@ -87,7 +87,7 @@ func (m *Machine) Start(t testing.TB) {
 	// Memory is locked and keyrings are made on a real machine, too.
 	args := append([]string{"-euc", enter, "sh"}, m.cgroups...)
 	m.nspawn = exec.Command("/bin/sh", append(args, "--", "systemd-nspawn", "--quiet", "--directory="+m.Path("/"), "--machine="+m.name, "--register=no",
-		"--keep-unit", "--console=pipe", "--boot", "--system-call-filter=@memlock @keyring", "--capability=CAP_IPC_LOCK")...)
+		"--keep-unit", "--console=pipe", "--boot", "--private-network", "--system-call-filter=@memlock @keyring", "--capability=CAP_IPC_LOCK")...)
 	m.nspawn.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
 	m.nspawn.Stdout, m.nspawn.Stderr = console, console
 	m.nspawn.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
