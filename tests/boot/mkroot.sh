@@ -4,8 +4,9 @@
 # usage: tests/boot/mkroot.sh DIR SUITE PACKAGE...
 #
 # Makes the root file system of a Debian suite in DIR, from the mirror that this
-# machine's apt uses, and leaves it alone when it is there. Beside DIR are a lock and
-# a log.
+# machine's apt uses, and leaves it alone when it is there: who wants other packages
+# names another DIR, since a machine may run above this one. Beside DIR are a lock
+# and a log.
 set -euo pipefail
 
 dir=$1 suite=$2

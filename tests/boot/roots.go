@@ -3,9 +3,13 @@
 package boot
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -14,12 +18,21 @@ var packages = []string{"systemd", "systemd-sysv", "dbus", "libpam-systemd", "li
 	"procps", "passwd", "libpam-oath", "oathtool"}
 
 // Root makes the root file system of a Debian suite, with more packages than the usual
-// ones, where there is none yet, and returns its path. It is for New to be used.
+// ones, where there is none yet, and returns its path. It is for New to be used. Its name
+// says what it is made of, so that one of other packages is another: somebody else's
+// machine may run above the old one. Whoever wants the room back removes it.
 func Root(t testing.TB, suite string, more ...string) string {
 	t.Helper()
 	needs(t)
-	root := filepath.Join(roots(t), suite)
-	if out, err := exec.Command("./mkroot.sh", append([]string{root, suite}, append(packages, more...)...)...).CombinedOutput(); err != nil {
+	wanted := slices.Concat(packages, more)
+	slices.Sort(wanted)
+	script, err := os.ReadFile("mkroot.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := sha256.Sum256([]byte(strings.Join(wanted, " ") + "\n" + string(script)))
+	root := filepath.Join(roots(t), fmt.Sprintf("%s-%x", suite, made[:4]))
+	if out, err := exec.Command("./mkroot.sh", append([]string{root, suite}, wanted...)...).CombinedOutput(); err != nil {
 		t.Fatalf("make a root file system of %s: %v\n%s", suite, err, out)
 	}
 	return root
