@@ -23,6 +23,7 @@
 //	polkit_test.go   d: who sits at the machine
 //	linger_test.go   a: homes that are unlocked without anybody logged in
 //	factors_test.go  c: a second factor
+//	askers_test.go   f: programs that run PAM themselves, and have nobody to ask
 //	reboot_test.go   e: reboots, and homes that are unlocked at boot
 //
 // make test runs them last, when nothing else runs, and make test-system runs them alone. They

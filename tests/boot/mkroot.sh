@@ -27,4 +27,6 @@ if ! debootstrap --variant=minbase --include="$packages" "$suite" "$dir.new" "$m
 	exit 1
 fi
 rm -rf "$dir.new"/var/cache/apt/archives/*.deb
+# What tests start themselves.
+rm -f "$dir.new"/etc/systemd/system/{sshd.service,multi-user.target.wants/{ssh,cron,atd}.service,sockets.target.wants/ssh.socket}
 mv "$dir.new" "$dir"

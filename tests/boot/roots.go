@@ -15,7 +15,7 @@ import (
 
 // packages are in every root file system.
 var packages = []string{"systemd", "systemd-sysv", "dbus", "libpam-systemd", "libnss-systemd", "polkitd", "systemd-homed",
-	"procps", "passwd", "libpam-oath", "oathtool"}
+	"procps", "passwd", "libpam-oath", "oathtool", "cron", "at", "openssh-server", "openssh-client"}
 
 // Root makes the root file system of a Debian suite, with more packages than the usual
 // ones, where there is none yet, and returns its path. It is for New to be used. Its name

@@ -66,6 +66,7 @@ func suite(t *testing.T, name string, more ...string) {
 		{"docs: run a command as another user", theRunPage},
 		{"docs: prompts for my own daemon", aDaemonOfOnesOwn},
 		{"c: a second factor", aSecondFactor},
+		{"f: programs have nobody to ask", programsHaveNobodyToAsk},
 		{"the home is unlocked at boot", theHomeIsUnlockedAtBoot},
 		{"e: a reboot closes sessions", aRebootClosesSessions},
 		{"nobody answers at boot", nobodyAnswersAtBoot},
