@@ -97,11 +97,12 @@ func nobodyUnlocksTheHome(t *testing.T, m *Machine) {
 		return said, took, err
 	}
 	m.insist(t, true)
+	since := m.cursor(t)
 	said, took, err := start()
 	if err == nil {
 		t.Error("without us the user's manager starts, though its stack insists on the home")
 	}
-	why := m.Shell(t, "journalctl --boot --unit="+manager+" --output=cat | grep --max-count=1 --extended-regexp 'conversation failed|not active'")
+	why := m.Await(t, "the reason", "/bin/sh", "-c", "since='"+since+"'; "+logged+"| grep --max-count=1 --extended-regexp 'conversation failed|not active'")
 	first, _, _ := strings.Cut(said, "\n")
 	saw(t, "a: without us, stack insists on the home: systemctl start %s: exit code %d after %v, %q; %q", manager, exitCode(err), took, first, why)
 
