@@ -24,6 +24,7 @@
 //	linger_test.go   a: homes that are unlocked without anybody logged in
 //	factors_test.go  c: a second factor
 //	askers_test.go   f: programs that run PAM themselves, and have nobody to ask
+//	module_test.go   the same with pam_pamprompt.so, and with the broker away
 //	reboot_test.go   e: reboots, and homes that are unlocked at boot
 //
 // make test runs them last, when nothing else runs, and make test-system runs them alone. They
