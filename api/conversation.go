@@ -22,6 +22,7 @@ type ConversationOptions struct {
 	AskPassword string        // AskPasswordYes, AskPasswordNo or AskPasswordFallback
 	Agent       bool          // the Client's watchers are told of the questions
 	PID         int           // on whose behalf, for root alone; 0 is the caller
+	UID         *uint32       // of the user, as NSS has it, for root alone; nil where it is not known
 }
 
 // Conversation is where a program that runs PAM itself puts the questions of its
@@ -78,6 +79,9 @@ func (o ConversationOptions) variants() (map[string]dbus.Variant, error) {
 	}
 	if o.PID > 0 {
 		set[OptionPID] = dbus.MakeVariant(uint32(o.PID))
+	}
+	if o.UID != nil {
+		set[OptionUID] = dbus.MakeVariant(*o.UID)
 	}
 	return set, nil
 }

@@ -53,7 +53,7 @@ const (
 )
 
 // Options of OpenSession. OpenConversation has OptionReason, OptionTimeout, OptionAgent,
-// OptionAskPassword and OptionPID.
+// OptionAskPassword, OptionPID and OptionUID.
 const (
 	OptionTTY         = "tty"          // s: PAM_TTY
 	OptionRhost       = "rhost"        // s: PAM_RHOST
@@ -84,6 +84,10 @@ const (
 // OptionPID is of OpenConversation, for root alone (u): the process on whose behalf it
 // is opened, which is shown to whoever answers.
 const OptionPID = "pid"
+
+// OptionUID is of OpenConversation, for root alone (u): the uid of the user, whose own
+// agents may answer then as policy says. It is not looked up.
+const OptionUID = "uid"
 
 // Details that Ask takes. Those of a prompt are in docs/dbus.md.
 const (

@@ -30,6 +30,7 @@ var conversationOptions = map[string]setter{
 	api.OptionAgent:       openOptions[api.OptionAgent],
 	api.OptionAskPassword: openOptions[api.OptionAskPassword],
 	api.OptionPID:         typed("a uint32", setPID),
+	api.OptionUID:         typed("a uint32", setUID),
 }
 
 func setPID(o *opening, pid uint32) error {
@@ -37,6 +38,14 @@ func setPID(o *opening, pid uint32) error {
 		return fmt.Errorf("is %d, which is no process", pid)
 	}
 	o.pid = pid
+	return nil
+}
+
+func setUID(o *opening, uid uint32) error {
+	if uid == math.MaxUint32 {
+		return fmt.Errorf("is %d, which is nobody", uid)
+	}
+	o.uid = &uid
 	return nil
 }
 
@@ -56,6 +65,9 @@ func (b *Broker) mayConverse(ctx context.Context, t target) (*worker.Start, erro
 		if o.pid != 0 {
 			return nil, denied("set option pid: whoever answers is told of the process that the bus knows")
 		}
+		if o.uid != nil {
+			return nil, denied("set option uid: it decides who is told what you ask")
+		}
 		if err := b.admit(t.call.Caller, 1); err != nil {
 			return nil, err
 		}
@@ -70,7 +82,7 @@ func (b *Broker) mayConverse(ctx context.Context, t target) (*worker.Start, erro
 			return nil, invalid("option pid is %d, and there is no such process", o.pid)
 		}
 	}
-	return &worker.Start{Service: service, User: user, Options: o.Options, Owner: owner}, nil
+	return &worker.Start{Service: service, User: user, UserUid: o.uid, Options: o.Options, Owner: owner}, nil
 }
 
 // ask puts a question, or tells something, in a conversation of the caller's own. It

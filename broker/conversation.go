@@ -49,6 +49,9 @@ func (b *Broker) converse(start *worker.Start, owner *client) *session {
 	s.conversation = &conversation{
 		s: s, questions: make(map[uint64]*question), unread: make(map[*response]struct{}), screen: b.screens,
 	}
+	if uid := start.UserUid; uid != nil { // by the word of root
+		s.resolved, s.uid = true, *uid
+	}
 	s.state, s.opened, s.openedAt = api.StateOpen, true, uint64(time.Now().UnixMicro())
 	b.add(s, owner)
 	s.announce()

@@ -80,7 +80,8 @@ type opening struct {
 	// unlessPermitted says that the user need not authenticate where somebody else
 	// answers for the caller.
 	unlessPermitted bool
-	pid             uint32 // of a conversation: who asks; 0 for the caller
+	pid             uint32  // of a conversation: who asks; 0 for the caller
+	uid             *uint32 // of a conversation: the user's; nil when it is not known
 }
 
 // parseOptions turns the options of OpenSession into those of a worker. Every

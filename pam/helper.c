@@ -219,6 +219,12 @@ static enum outcome receive(struct link *l, unsigned char *buffer, struct reply 
 	return trouble(t, AWAY, "%s says what it should not", PAMPROMPT_CONV);
 }
 
+static void put_number(unsigned char *at, uint32_t number)
+{
+	for (int i = 0; i < 4; i++)
+		at[i] = (unsigned char)(number >> (24 - 8 * i));
+}
+
 /* Sends a request of two parts and waits for the reply that it must have. */
 static enum outcome request(struct link *l, enum request_kind kind, const void *head, size_t head_size,
 			    const void *body, size_t body_size, enum reply_kind wanted, int *fd, struct trouble *t)
@@ -231,8 +237,7 @@ static enum outcome request(struct link *l, enum request_kind kind, const void *
 
 	l->number++;
 	first[0] = (unsigned char)kind;
-	for (int i = 0; i < 4; i++)
-		first[1 + i] = (unsigned char)(l->number >> (24 - 8 * i));
+	put_number(first + 1, l->number);
 	*fd = -1;
 	if ((o = send_packet(l, parts, 3, until, t)) != DONE || kind == REQUEST_DONE)
 		return o;
@@ -259,13 +264,14 @@ static size_t bounded(const char *text, size_t most)
 
 static enum outcome introduce(struct link *l, const struct context *c, struct trouble *t)
 {
-	unsigned char head[6] = {PROTOCOL, c->again, (unsigned char)(c->timeout >> 24), (unsigned char)(c->timeout >> 16),
-				 (unsigned char)(c->timeout >> 8), (unsigned char)c->timeout};
+	unsigned char head[2 + 4 + 4] = {PROTOCOL, c->again};
 	char body[2 * (MAX_NAME + 1) + MAX_REASON + 1];
 	int none, size;
 
 	if (bounded(c->service, MAX_NAME + 1) > MAX_NAME || bounded(c->user, MAX_NAME + 1) > MAX_NAME)
 		return trouble(t, AWAY, "the name of the service or of the user has more than %d bytes", MAX_NAME);
+	put_number(head + 2, c->timeout);
+	put_number(head + 6, c->uid);
 	size = snprintf(body, sizeof body, "%s%c%s%c%.*s", c->service, 0, c->user, 0, MAX_REASON, c->reason);
 	return request(l, REQUEST_OPEN, head, sizeof head, body, (size_t)size + 1, REPLY_READY, &none, t);
 }

@@ -21,10 +21,13 @@ struct link {
 	uint32_t number; /* of the last request */
 };
 
+#define NO_UID UINT32_MAX /* (uid_t) -1 */
+
 struct context {
 	const char *service;
 	const char *user;   /* empty when it is not known yet */
 	const char *reason; /* empty for none */
+	uint32_t uid;       /* of the user; NO_UID when it is not known */
 	unsigned timeout;   /* seconds */
 	bool again;         /* there was a broker: wait for the next one */
 };

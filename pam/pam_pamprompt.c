@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <pwd.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #define PAM_SM_PASSWORD
 #include <security/pam_ext.h>
 #include <security/pam_modules.h>
+#include <security/pam_modutil.h>
 
 #include "helper.h"
 #include "options.h"
@@ -104,6 +106,14 @@ static void drop_helper(struct state *s)
 	s->user = NULL;
 }
 
+/* The uid of a user, as NSS has it in this program. */
+static uint32_t uid_of(pam_handle_t *pamh, const char *user)
+{
+	const struct passwd *account = *user ? pam_modutil_getpwnam(pamh, user) : NULL;
+
+	return account ? account->pw_uid : NO_UID;
+}
+
 /* Sees that there is a helper, for the user that the transaction is about now. */
 static enum outcome need_helper(struct state *s, bool again, struct trouble *t)
 {
@@ -116,6 +126,7 @@ static enum outcome need_helper(struct state *s, bool again, struct trouble *t)
 	if (link_up(&s->link) && s->user && strcmp(s->user, c.user) == 0)
 		return DONE;
 	drop_helper(s);
+	c.uid = uid_of(s->pamh, c.user);
 	if (!c.service) {
 		pam_get_item(s->pamh, PAM_SERVICE, &service);
 		c.service = service ? service : "";

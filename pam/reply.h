@@ -25,7 +25,7 @@ enum {
 
 /* The first byte of a request; the next four are its number, the most significant first. */
 enum request_kind {
-	REQUEST_OPEN = 'O', /* protocol, whether to wait for a broker that was there (1), seconds a question waits (4 bytes), and service, user and reason, each ended by NUL */
+	REQUEST_OPEN = 'O', /* protocol, whether to wait for a broker that was there (1), seconds a question waits (4 bytes), the user's uid (4), and service, user and reason, each ended by NUL */
 	REQUEST_ASK = 'Q',  /* style, text */
 	REQUEST_TELL = 'T', /* style, text */
 	REQUEST_DONE = 'E', /* the last question has ended; there is no reply */

@@ -5,6 +5,10 @@ package conv
 import (
 	"context"
 	"errors"
+	"math"
+	"os"
+	"os/user"
+	"strconv"
 	"time"
 
 	"github.com/pamprompt/pamprompt/api"
@@ -56,11 +60,28 @@ func (h *Handler) open(ctx context.Context) (*api.Conversation, error) {
 	}
 	v, err := h.client.OpenConversation(ctx, h.service, h.user, api.ConversationOptions{
 		Reason: h.options.Reason, Timeout: h.options.Timeout, AskPassword: h.options.AskPassword, PID: h.options.PID,
+		UID: uidOf(h.user),
 	})
 	if err == nil {
 		h.conversation = v
 	}
 	return v, err
+}
+
+// uidOf is the uid of a user, as NSS has it here, for the broker to believe root.
+func uidOf(name string) *uint32 {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	account, err := user.Lookup(name)
+	if err != nil {
+		return nil
+	}
+	uid, err := strconv.ParseUint(account.Uid, 10, 32)
+	if err != nil || uid == math.MaxUint32 {
+		return nil
+	}
+	return new(uint32(uid))
 }
 
 // awaitBroker opens the conversation with the next broker, when there is one.

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"strings"
@@ -48,6 +49,7 @@ type request struct {
 	again                 bool          // there was a broker: wait for the next one
 	timeout               time.Duration // of each question
 	service, user, reason string
+	uid                   *uint32 // of the user; nil when it is not known
 
 	style string
 	text  []byte
@@ -78,12 +80,15 @@ func parse(packet []byte) (*request, error) {
 }
 
 func (r *request) parseOpen(rest []byte) error {
-	const fixed = 6
+	const fixed = 2 + 4 + 4
 	if len(rest) < fixed || rest[0] != protocol {
 		return fmt.Errorf("%w: the module is of another version than this program", errMalformed)
 	}
 	r.again = rest[1] == 1
 	r.timeout = time.Duration(binary.BigEndian.Uint32(rest[2:])) * time.Second
+	if uid := binary.BigEndian.Uint32(rest[6:]); uid != math.MaxUint32 {
+		r.uid = &uid
+	}
 	words := bytes.Split(rest[fixed:], []byte{0})
 	if len(words) != 4 || len(words[3]) != 0 || r.timeout == 0 || len(words[2]) > maxReason ||
 		len(words[0]) > api.MaxName || len(words[1]) > api.MaxName {

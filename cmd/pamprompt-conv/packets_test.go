@@ -14,7 +14,7 @@ import (
 	"github.com/pamprompt/pamprompt/api"
 )
 
-const opening = "O\x00\x00\x00\x01" + "\x01\x00\x00\x00\x00\x78" // version 1, 120 seconds
+const opening = "O\x00\x00\x00\x01" + "\x01\x00\x00\x00\x00\x78\xff\xff\xff\xff" // version 1, 120 seconds, nobody
 
 func TestParse(t *testing.T) {
 	long := strings.Repeat("x", 5000)
@@ -24,12 +24,12 @@ func TestParse(t *testing.T) {
 	}{
 		{"the first one", opening + "cron\x00anna\x00the job\x00",
 			&request{kind: 'O', number: 1, timeout: 120 * time.Second, service: "cron", user: "anna", reason: "the job"}},
-		{"a broker that was there", "O\x00\x00\x00\x01\x01\x01\x00\x00\x00\x01cron\x00\x00\x00",
-			&request{kind: 'O', number: 1, again: true, timeout: time.Second, service: "cron"}},
+		{"a broker that was there, and a uid", "O\x00\x00\x00\x01\x01\x01\x00\x00\x00\x01\x00\x00\x03\xe8cron\x00\x00\x00",
+			&request{kind: 'O', number: 1, again: true, timeout: time.Second, uid: new(uint32(1000)), service: "cron"}},
 		{"text that is not UTF-8", opening + "cron\x00j\xf6rg\x00\x00",
 			&request{kind: 'O', number: 1, timeout: 120 * time.Second, service: "cron", user: "j\ufffdrg"}},
-		{"another version", "O\x00\x00\x00\x01\x02\x00\x00\x00\x00\x78cron\x00anna\x00\x00", nil},
-		{"no time", "O\x00\x00\x00\x01\x01\x00\x00\x00\x00\x00cron\x00anna\x00\x00", nil},
+		{"another version", "O\x00\x00\x00\x01\x02\x00\x00\x00\x00\x78\xff\xff\xff\xffcron\x00anna\x00\x00", nil},
+		{"no time", "O\x00\x00\x00\x01\x01\x00\x00\x00\x00\x00\xff\xff\xff\xffcron\x00anna\x00\x00", nil},
 		{"two words", opening + "cron\x00anna\x00", nil},
 		{"four words", opening + "cron\x00anna\x00\x00\x00", nil},
 		{"a word without an end", opening + "cron\x00anna\x00why", nil},

@@ -125,7 +125,7 @@ func (h *helper) perform(ctx context.Context, r *request) (kind byte, file *os.F
 func (h *helper) converse(ctx context.Context, wait bool) error {
 	o := api.ConversationOptions{Reason: h.open.reason, Timeout: h.open.timeout}
 	if os.Geteuid() == 0 { // others may speak for nobody but themselves
-		o.PID = peer(h.module)
+		o.PID, o.UID = peer(h.module), h.open.uid
 	}
 	var back <-chan api.Event
 	if wait { // from before the call: it may come in between

@@ -44,7 +44,7 @@ func TestOptionsThatAreWrong(t *testing.T) {
 		{"capitals in a service", "FTP", "anna", nil, bad, "small letters"},
 		{"a long service", strings.Repeat("x", 256), "anna", nil, bad, "256 bytes"},
 		{"a newline in a user", "ftp", "an\nna", nil, bad, "is no user name"},
-		{"an option that there is not", "ftp", "anna", one("colour", "blue"), unknown, "OpenConversation has no option \"colour\"; it has agent, ask-password, pid, reason, timeout"},
+		{"an option that there is not", "ftp", "anna", one("colour", "blue"), unknown, "OpenConversation has no option \"colour\"; it has agent, ask-password, pid, reason, timeout, uid"},
 		{"an option of OpenSession", "ftp", "anna", one("linger", true), unknown, "has no option"},
 		{"a reason that is a number", "ftp", "anna", one("reason", uint32(1)), bad, "option reason is a string"},
 		{"a long reason", "ftp", "anna", one("reason", strings.Repeat("x", 4097)), bad, "4097 bytes"},
@@ -56,6 +56,8 @@ func TestOptionsThatAreWrong(t *testing.T) {
 		{"a pid of another type", "ftp", "anna", one("pid", int32(1)), bad, "a uint32"},
 		{"pid 0", "ftp", "anna", one("pid", uint32(0)), bad, "which is no process"},
 		{"a pid that is none", "ftp", "anna", one("pid", uint32(1<<31)), bad, "which is no process"},
+		{"a uid of another type", "ftp", "anna", one("uid", int32(1)), bad, "a uint32"},
+		{"the uid of nobody", "ftp", "anna", one("uid", uint32(math.MaxUint32)), bad, "which is nobody"},
 		{"a process that there is not", "ftp", "anna", one("pid", uint32(math.MaxInt32)), bad, "there is no such process"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -88,6 +88,17 @@ func TestWithABroker(t *testing.T) {
 		a.reply(p, "anna")
 		r.says("authenticate PAM_SUCCESS", "end PAM_SUCCESS")
 	})
+	t.Run("a user whom NSS knows", func(t *testing.T) {
+		s, a := s.in(t), a.in(t)
+		s.stack("", asks)
+		r := s.start("daemon", "authenticate", "env=GOT", "end")
+		p := next[api.Prompt](a)
+		if p.UID == nil || *p.UID != 1 {
+			t.Errorf("the uid of daemon is %v", p.UID)
+		}
+		a.reply(p, "yes")
+		r.says("authenticate PAM_SUCCESS", "GOT yes", "end PAM_SUCCESS")
+	})
 	t.Run("another service, and another user meanwhile", func(t *testing.T) {
 		s, a := s.in(t), a.in(t)
 		s.stack("service=vault", "auth:ask=secret,P: auth:setuser=bob account:ask=secret,Q:")

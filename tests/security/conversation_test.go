@@ -160,6 +160,39 @@ func TestOnlyRootAsksForAnotherProcess(t *testing.T) {
 	}
 }
 
+// Whose question it is decides who is told it: that is for root to say, and for no other
+// program that asks.
+func TestOnlyRootSaysWhoseUIDItIs(t *testing.T) {
+	b := start(t, system.MachineOptions{Policy: converses})
+	anna, agent := b.join(t, system.Anna), b.join(t, system.Agent)
+	b.Login(t, anna.User, true, true)
+	anna.agent()
+	theirs := options{"uid": dbus.MakeVariant(system.Anna.UID)}
+	_, err := converse(t, agent.Conn, "ftp", theirs)
+	wantDenied(t, "option uid of another than root", err)
+	for _, o := range []options{nil, theirs} {
+		path, err := converse(t, b.root, "ftp", o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		number, pipe, err := ask(t, b.root, path, api.StyleSecret, "Password: ", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o == nil {
+			wantDenied(t, "the answer of a user whose question it is not known to be", anna.manager("AnswerPrompt", number, "mine").Err)
+			continue
+		}
+		if _, details := anna.prompt(path); details["uid"].Value() != system.Anna.UID {
+			t.Errorf("they were told of uid %v", details["uid"])
+		}
+		if err := anna.manager("AnswerPrompt", number, "mine").Err; err != nil {
+			t.Fatal(err)
+		}
+		wantPipe(t, pipe, "+mine")
+	}
+}
+
 func TestPolkitLetsSomebodyConverse(t *testing.T) {
 	b := start(t, system.MachineOptions{
 		Policy: "[[rule]]\naction = \"converse\"\nservice = \"ft?\"\nverdict = \"polkit\"\n",
