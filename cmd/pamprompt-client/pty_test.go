@@ -150,13 +150,15 @@ func (p *person) never(text string) {
 
 // number waits until the program has written the number of a session to
 // standard output, so that the session is open.
-func (p *person) number() {
+func (p *person) number() uint64 {
 	p.t.Helper()
 	defer p.within()()
 	line, err := p.stdout.ReadString('\n')
-	if _, bad := strconv.ParseUint(strings.TrimSpace(line), 10, 64); err != nil || bad != nil {
+	id, bad := strconv.ParseUint(strings.TrimSpace(line), 10, 64)
+	if err != nil || bad != nil {
 		p.t.Fatalf("standard output is %q, %v", line, err)
 	}
+	return id
 }
 
 func (p *person) press(keys string) {

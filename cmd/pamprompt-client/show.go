@@ -43,6 +43,12 @@ func describe(p api.Properties) string {
 	line := func(name string, value any) { fmt.Fprintf(w, "%s:\t%s\n", name, cleanLine(fmt.Sprint(value))) }
 	line("session", p.ID)
 	line("service", p.Service)
+	if len(p.Alternatives) > 0 {
+		line("alternatives", strings.Join(p.Alternatives, ", "))
+		if p.UsedService != "" {
+			line("opened by", p.UsedService)
+		}
+	}
 	line("user", p.User)
 	line("uid", uid(p.UID))
 	line("owner", fmt.Sprintf("uid %d, pid %d", p.OwnerUID, p.OwnerPID))

@@ -4,6 +4,7 @@ package main
 
 import (
 	"errors"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -92,6 +93,20 @@ func TestOpenOnATerminal(t *testing.T) {
 			p.never("abc")
 		})
 	}
+	t.Run("of several services the first that succeeds opens the session", func(t *testing.T) {
+		p := at(t, s, "open", "--alternative", "permit", "password", "anna")
+		got, err := s.Client(t).Session(p.number()).Properties(bounded(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"service:       password", "alternatives:  permit", "opened by:     permit"} {
+			if shown := describe(got); !strings.Contains(shown, want+"\n") {
+				t.Errorf("it is shown without %q:\n%s", want, shown)
+			}
+		}
+		p.press(ctrlC)
+		p.exits(exitOK)
+	})
 	t.Run("a prompt that somebody else answers vanishes", func(t *testing.T) {
 		p := at(t, s, "open", "password", "elsewhere")
 		p.see("Password: ")
