@@ -42,7 +42,6 @@
 
 enum {
 	GRACE = 5,               /* seconds for the broker to say that a question has waited too long */
-	REST = 30,               /* seconds for which a broker that is away is left alone */
 	MAX_TRIES = 5,           /* of one question, whose broker or helper goes away */
 };
 
@@ -52,9 +51,8 @@ struct state {
 	struct pam_conv own; /* the program's conversation */
 	struct options options;
 	struct link link;
-	char *user;    /* whom the helper was started for */
-	deadline away; /* until then the broker is not tried again; 0 when it was not away */
-	bool said;     /* that it is away */
+	char *user; /* whom the helper was started for */
+	bool away;  /* the broker could not be asked, and is not tried again: the program has its own limits of time */
 };
 
 static bool is_question(int style)
@@ -269,9 +267,8 @@ static enum result ask_broker(struct state *s, int n, const struct pam_message *
 	enum result r = GOOD;
 
 	*responses = NULL;
-	if (s->away && remaining(s->away) > 0)
+	if (s->away)
 		return NOBODY;
-	s->away = 0;
 	if ((*responses = calloc((size_t)n, sizeof **responses)) == NULL)
 		return REFUSED;
 	for (int i = 0; i < n && r == GOOD; i++)
@@ -281,10 +278,9 @@ static enum result ask_broker(struct state *s, int n, const struct pam_message *
 	forget(n, messages, *responses);
 	*responses = NULL;
 	if (r == NOBODY) {
-		s->away = deadline_in(REST);
-		if (!s->said && !s->options.quiet)
+		s->away = true;
+		if (!s->options.quiet)
 			pam_syslog(s->pamh, LOG_WARNING, LOG_NAME "the broker cannot be asked, the program is left to itself: %s", t.text);
-		s->said = true;
 	}
 	return r;
 }

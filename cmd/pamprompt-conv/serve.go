@@ -82,6 +82,9 @@ func (h *helper) do(r *request) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	kind, file, err := h.perform(ctx, r)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("the broker has not replied for %v", patience)
+	}
 	if err != nil {
 		return errors.Join(reply(h.module, replyAway, r.number, err.Error(), nil), err)
 	}

@@ -16,7 +16,7 @@ import (
 const (
 	awayText = "the broker cannot be asked"
 	// waits is how long the module waits for a broker that hangs, with room for a busy machine.
-	waits = 25 * time.Second
+	waits = 18 * time.Second
 )
 
 // lines have the one line that brings in the module, the first of its file, by the names of
