@@ -12,8 +12,6 @@
 
 #define _GNU_SOURCE
 #include <errno.h>
-#include <limits.h>
-#include <poll.h>
 #include <pwd.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -29,13 +27,11 @@
 #include <security/pam_modules.h>
 #include <security/pam_modutil.h>
 
+#include "answers.h"
 #include "helper.h"
 #include "options.h"
 #include "reply.h"
-
-#ifndef PAM_BINARY_PROMPT
-#define PAM_BINARY_PROMPT 7
-#endif
+#include "texts.h"
 
 #define DATA_NAME "pam_pamprompt"
 #define LOG_NAME "pam_pamprompt: " /* pam_syslog(3) names the module that asks */
@@ -50,6 +46,7 @@ struct state {
 	pam_handle_t *pamh;
 	struct pam_conv own; /* the program's conversation */
 	struct options options;
+	struct texts texts; /* that it has taken */
 	struct link link;
 	char *user; /* whom the helper was started for */
 	bool away;  /* the broker could not be asked, and is not tried again: the program has its own limits of time */
@@ -61,23 +58,6 @@ static bool is_question(int style)
 }
 
 static bool is_text(int style) { return style == PAM_TEXT_INFO || style == PAM_ERROR_MSG; }
-
-/* Frees answers, and leaves nothing of them in memory. */
-static void forget(int n, const struct pam_message **messages, struct pam_response *responses)
-{
-	if (!responses)
-		return;
-	for (int i = 0; i < n; i++) {
-		char *answer = responses[i].resp;
-
-		if (answer && messages[i]->msg_style == PAM_BINARY_PROMPT)
-			explicit_bzero(answer, packet_length((unsigned char *)answer));
-		else if (answer)
-			explicit_bzero(answer, strlen(answer));
-		free(answer);
-	}
-	free(responses);
-}
 
 /* Has the program's own conversation answer. */
 static int ask_program(struct state *s, int n, const struct pam_message **messages, struct pam_response **responses)
@@ -95,6 +75,17 @@ static bool answered(int n, const struct pam_message **messages, const struct pa
 		if (is_question(messages[i]->msg_style) && (!responses || !responses[i].resp))
 			return false;
 	return true;
+}
+
+/* Notes what the program's conversation has dealt with. */
+static void note_texts(struct state *s, int n, const struct pam_message **messages)
+{
+	for (int i = 0; i < n; i++)
+		if (is_question(messages[i]->msg_style)) {
+			texts_forget(&s->texts); /* its user has seen them, and has answered */
+			return;
+		}
+	texts_keep(&s->texts, n, messages);
 }
 
 static void drop_helper(struct state *s)
@@ -138,57 +129,6 @@ static enum outcome need_helper(struct state *s, bool again, struct trouble *t)
 	else if (s->options.debug)
 		pam_syslog(s->pamh, LOG_DEBUG, LOG_NAME "the broker is ready to ask for %s", c.user);
 	return o;
-}
-
-/* Makes the answer of what follows the first byte of a response; NULL for what is none. */
-static char *answer_of(const unsigned char *response, size_t size, int style)
-{
-	char *answer = calloc(size, 1); /* with room for a NUL in the place of that byte */
-
-	if (!answer)
-		return NULL;
-	if (style != PAM_BINARY_PROMPT)
-		return memcpy(answer, response + 1, size - 1);
-	if (packet_decode(response + 1, size - 1, (unsigned char *)answer))
-		return answer;
-	explicit_bzero(answer, size);
-	free(answer);
-	return NULL;
-}
-
-/*
- * Reads what comes on the pipe of a question, and makes the answer of it. When it
- * takes too long that is a refusal.
- */
-static enum response_kind read_response(int pipe, int style, deadline until, char **answer)
-{
-	unsigned char *all = malloc(MAX_RESPONSE + 1);
-	enum response_kind kind = RESPONSE_REFUSAL;
-	size_t size = 0;
-
-	if (!all)
-		return RESPONSE_MALFORMED;
-	while (size <= MAX_RESPONSE) {
-		struct pollfd p = {.fd = pipe, .events = POLLIN};
-		ssize_t n = poll(&p, 1, remaining(until));
-
-		if (n == 0)
-			break;
-		if (n > 0)
-			n = read(pipe, all + size, MAX_RESPONSE + 1 - size);
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
-			continue;
-		if (n <= 0) {
-			kind = n == 0 ? response_parse(all, size) : RESPONSE_MALFORMED;
-			break;
-		}
-		size += (size_t)n;
-	}
-	if (size > MAX_RESPONSE || (kind == RESPONSE_ANSWER && (*answer = answer_of(all, size, style)) == NULL))
-		kind = RESPONSE_MALFORMED;
-	explicit_bzero(all, size);
-	free(all);
-	return kind;
 }
 
 /* What is to be sent of a message, which is text unless its style is PAM_BINARY_PROMPT; 0 for what cannot be. */
@@ -241,7 +181,7 @@ static enum result put(struct state *s, const struct pam_message *m, char **answ
 		}
 		if (is_text(m->msg_style))
 			return GOOD;
-		kind = read_response(pipe, m->msg_style, until, answer);
+		kind = answer_read(pipe, m->msg_style, until, answer);
 		close(pipe);
 		if (kind == RESPONSE_LOST && remaining(until) > 0) {
 			strcpy(t->text, "the broker went away while it asked, several times");
@@ -271,11 +211,14 @@ static enum result ask_broker(struct state *s, int n, const struct pam_message *
 		return NOBODY;
 	if ((*responses = calloc((size_t)n, sizeof **responses)) == NULL)
 		return REFUSED;
+	for (int i = 0; i < s->texts.count && r == GOOD; i++)
+		r = put(s, &s->texts.list[i], NULL, &t);
+	texts_forget(&s->texts);
 	for (int i = 0; i < n && r == GOOD; i++)
 		r = put(s, messages[i], &(*responses)[i].resp, &t);
 	if (r == GOOD)
 		return GOOD;
-	forget(n, messages, *responses);
+	answers_forget(n, messages, *responses);
 	*responses = NULL;
 	if (r == NOBODY) {
 		s->away = true;
@@ -302,6 +245,7 @@ static int converse(int n, const struct pam_message **messages, struct pam_respo
 		own = ask_program(s, n, messages, &program);
 		if (own == PAM_SUCCESS && answered(n, messages, program)) {
 			*responses = program;
+			note_texts(s, n, messages);
 			return PAM_SUCCESS;
 		}
 		if (own != PAM_SUCCESS)
@@ -312,10 +256,10 @@ static int converse(int n, const struct pam_message **messages, struct pam_respo
 			goto program_only;
 	switch (ask_broker(s, n, messages, responses)) {
 	case GOOD:
-		forget(n, messages, program);
+		answers_forget(n, messages, program);
 		return PAM_SUCCESS;
 	case REFUSED:
-		forget(n, messages, program);
+		answers_forget(n, messages, program);
 		return PAM_CONV_ERR;
 	case NOBODY:
 		break;
@@ -337,6 +281,7 @@ static void end(pam_handle_t *pamh, void *data, int status)
 	if (pam_get_item(pamh, PAM_CONV, (const void **)&now) == PAM_SUCCESS && now && now->conv == converse)
 		pam_set_item(pamh, PAM_CONV, &s->own);
 	drop_helper(s);
+	texts_forget(&s->texts);
 	free(s);
 }
 

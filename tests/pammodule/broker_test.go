@@ -3,6 +3,7 @@
 package pammodule
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -47,6 +48,32 @@ func TestWithABroker(t *testing.T) {
 		}
 		a.reply(p, "1234")
 		r.says("authenticate PAM_SUCCESS", "GOT 1234", "children none", "end PAM_SUCCESS", "descriptors 0")
+	})
+	t.Run("texts that the program has taken, and a question that it refuses", func(t *testing.T) {
+		s, a := s.in(t), a.in(t)
+		var probe strings.Builder
+		for i := range 10 { // of which the last eight are kept
+			fmt.Fprintf(&probe, "auth:info=text%d ", i)
+		}
+		s.stack("", probe.String()+"auth:ask=secret,P: auth:ask=secret,Q:")
+		r := s.start("anna", "conv=texts", "authenticate", "end")
+		p := next[api.Prompt](a)
+		var got, told []string
+		for _, m := range p.Messages {
+			got = append(got, m.Text)
+		}
+		if want := "text2 text3 text4 text5 text6 text7 text8 text9"; strings.Join(got, " ") != want {
+			t.Errorf("above the question stand %q", got)
+		}
+		a.reply(p, "x")
+		if p = next[api.Prompt](a); len(p.Messages) != 0 {
+			t.Errorf("above the second one stand %v", p.Messages)
+		}
+		a.reply(p, "y")
+		for i := range 10 {
+			told = append(told, fmt.Sprintf("told text%d", i))
+		}
+		r.says(append(told, "authenticate PAM_SUCCESS", "end PAM_SUCCESS")...)
 	})
 	t.Run("every style, and more than one question", func(t *testing.T) {
 		s, a := s.in(t), a.in(t)

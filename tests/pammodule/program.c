@@ -14,6 +14,7 @@
  *	conv=refuse          it refuses
  *	conv=dirty           it refuses, and leaves an answer that is none
  *	conv=answer,TEXT     it answers every question so, and says "told" for every text
+ *	conv=texts           it says "told" for every text, and refuses questions
  *	conv=nothing         it says that it worked, and answers nothing
  *	authenticate, account, establish, open, close, delete
  *	                     the calls of libpam; NAME RESULT is said
@@ -109,7 +110,10 @@ static int own(int n, const struct pam_message **messages, struct pam_response *
 		*responses = (struct pam_response *)8;
 		return PAM_CONV_ERR;
 	}
-	*responses = calloc((size_t)n, sizeof **responses);
+	for (int i = 0; i < n && strcmp(behaviour, "texts") == 0; i++)
+		if (messages[i]->msg_style != PAM_TEXT_INFO && messages[i]->msg_style != PAM_ERROR_MSG)
+			return PAM_CONV_ERR;
+	*responses = calloc((unsigned)n, sizeof **responses);
 	for (int i = 0; i < n; i++) {
 		bool text = messages[i]->msg_style == PAM_TEXT_INFO || messages[i]->msg_style == PAM_ERROR_MSG;
 

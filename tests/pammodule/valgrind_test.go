@@ -47,7 +47,7 @@ func (s *stage) valgrind() {
 // TestTheAnalyzer has gcc follow each way through the module.
 func TestTheAnalyzer(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "exec gcc "+strings.Join(strict, " ")+" -O2 -fanalyzer -c -o /dev/null -x c - <<X\n"+
-		"#define _GNU_SOURCE\n#include \"$PWD/reply.c\"\n#include \"$PWD/options.c\"\n#include \"$PWD/helper.c\"\n#include \"$PWD/pam_pamprompt.c\"\nX\n")
+		"#define _GNU_SOURCE\n#include \"$PWD/reply.c\"\n#include \"$PWD/options.c\"\n#include \"$PWD/texts.c\"\n#include \"$PWD/answers.c\"\n#include \"$PWD/helper.c\"\n#include \"$PWD/pam_pamprompt.c\"\nX\n")
 	cmd.Dir = "../../pam"
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("gcc -fanalyzer: %v\n%s", err, out)
