@@ -232,15 +232,11 @@ func FuzzOptions(f *testing.F) {
 		f.Fatal("the committed seeds are missing")
 	}
 	f.Fuzz(func(t *testing.T, name string, signature string, body []byte) {
-		sig, err := dbus.ParseSignature(signature)
-		if err != nil || !sig.Single() {
+		given := oneOf(name, signature, body)
+		if given == nil {
 			return
 		}
-		value, err := decodeAs(sig, body)
-		if err != nil {
-			return
-		}
-		options, err := parseOptions(map[string]dbus.Variant{name: value})
+		options, err := parseOptions(given)
 		if err != nil {
 			if own := new(api.Error); !errors.As(err, &own) || !own.Code.Known() {
 				t.Fatalf("an error of no name: %v", err)
@@ -257,6 +253,36 @@ func FuzzOptions(f *testing.F) {
 			t.Fatalf("option %q was accepted, and then: %v", name, err)
 		}
 	})
+}
+
+// oneOf is an a{sv} of one entry; nil when the bytes are no value of the signature.
+func oneOf(name, signature string, body []byte) map[string]dbus.Variant {
+	sig, err := dbus.ParseSignature(signature)
+	if err != nil {
+		return nil
+	}
+	value, err := decodeAs(sig, body)
+	if err != nil {
+		return nil
+	}
+	return map[string]dbus.Variant{name: value}
+}
+
+// A fuzz target that is given nothing finds nothing: godbus's Signature.Single says
+// of every signature that is right that it is not.
+func TestFuzzTargetsAreGivenValues(t *testing.T) {
+	for signature, body := range map[string]string{
+		"s": "\x02\x00\x00\x00hi\x00", "u": "\x01\x00\x00\x00", "as": "\x07\x00\x00\x00\x02\x00\x00\x00hi\x00",
+	} {
+		if given := oneOf("x", signature, []byte(body)); given == nil || given["x"].Signature().String() != signature {
+			t.Errorf("of type %q there is %v", signature, given)
+		}
+	}
+	for _, signature := range []string{"", "uu", "a", "?"} {
+		if given := oneOf("x", signature, make([]byte, 8)); given != nil {
+			t.Errorf("of type %q there is %v", signature, given)
+		}
+	}
 }
 
 // decodeAs makes a value of a signature out of bytes, as godbus does.
