@@ -70,11 +70,16 @@ func (n *numbers) try() (uint64, time.Duration) {
 }
 
 // seen makes sure that a number, which a worker brought along, is not handed
-// out again.
-func (n *numbers) seen(number uint64) {
+// out again. It reports whether that is one that a broker of this boot can have
+// handed out: any other would have nobody be given a number until the clock is there.
+func (n *numbers) seen(number uint64) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if number > n.now()+lead {
+		return false
+	}
 	n.last = max(n.last, number)
+	return true
 }
 
 func bootTicks() uint64 {

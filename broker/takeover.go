@@ -16,8 +16,13 @@ import (
 // worker's reader.
 func (b *Broker) adopt(w *workers.Worker, d *worker.Session) {
 	start := d.GetStart()
-	b.numbers.seen(start.GetSession())
-	b.numbers.seen(d.GetPrompt().GetNumber())
+	for _, number := range []uint64{start.GetSession(), d.GetPrompt().GetNumber()} {
+		if !b.numbers.seen(number) {
+			b.log.Error("a worker came with a number that no broker gave it, and is closed", "number", number, "worker", w.PID())
+			w.Refuse()
+			return
+		}
+	}
 	owner := b.presentOwner(start.GetOwner())
 	b.do(func() {
 		s, known := b.sessions[start.GetSession()]

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
@@ -22,6 +23,8 @@ import (
 type fakes struct {
 	*bench
 	socket string
+	first  uint64 // the number of the witness; the last broker's are below
+	taken  uint64 // sessions that came with their workers
 }
 
 func startFakes(t *testing.T) *fakes {
@@ -41,6 +44,7 @@ func startFakes(t *testing.T) *fakes {
 	path := f.begin(t, good)
 	send(t, good, &worker.ToBroker{Message: &worker.ToBroker_Opened{Opened: &worker.Opened{}}})
 	f.wait(t, path.path, "open")
+	f.first = path.id
 	t.Cleanup(func() {
 		if state, _, text := f.wait(t, path.path, "open"); state != api.StateOpen {
 			t.Errorf("the witness is %s: %s", state, text)
@@ -118,11 +122,13 @@ func (f *fakes) begin(t *testing.T, c *line) opened {
 	return o
 }
 
-func (f *fakes) openLater() <-chan opened {
+func (f *fakes) openLater() <-chan opened { return f.openWith(linger) }
+
+func (f *fakes) openWith(with options) <-chan opened {
 	done := make(chan opened, 1)
 	go func() {
 		var o opened
-		o.err = manager(f.conn, "OpenSession", "any", "root", linger).Store(&o.id, &o.path)
+		o.err = manager(f.conn, "OpenSession", "any", "root", with).Store(&o.id, &o.path)
 		done <- o
 	}()
 	return done
@@ -294,6 +300,38 @@ func TestALostWorkerComesBack(t *testing.T) {
 	if receive(t, again).GetClose() == nil {
 		t.Error("it was told something else than Close")
 	}
+}
+
+// A worker that comes back with a number that no broker can have given it: nobody
+// else's numbers depend on it.
+func TestAWorkerComesWithANumberOfItsOwn(t *testing.T) {
+	f := startFakes(t)
+	start := func(session uint64) *worker.Start {
+		return &worker.Start{Session: session, Service: "any", User: "root", Owner: &worker.Owner{}, Options: &worker.Options{Attempts: 1, Linger: true}}
+	}
+	asks := prompting(0, worker.Style_STYLE_SECRET).GetPrompt()
+	for _, far := range []uint64{f.first + 1<<30, 1 << 63, ^uint64(0)} {
+		asks.Number = far
+		for name, s := range map[string]*worker.Session{
+			"of its session": {Start: start(far), Phase: worker.Phase_PHASE_OPEN},
+			"of its prompt":  {Start: start(f.first - 1), Phase: worker.Phase_PHASE_AUTHENTICATE, Prompt: asks},
+		} {
+			bad := f.dial(t)
+			if err := bad.raw.SetReadDeadline(time.Now().Add(patience)); err != nil {
+				t.Fatal(err)
+			}
+			send(t, bad, &worker.ToBroker{Message: &worker.ToBroker_Hello{Hello: &worker.Hello{Version: 1, Session: s}}})
+			if receive(t, bad).GetClose() == nil {
+				t.Errorf("with a number %s of %d it was told something else than Close", name, far)
+			}
+		}
+	}
+	good := f.dial(t)
+	send(t, good, hello())
+	if o := f.begin(t, good); o.id <= f.first || o.id > f.first+1<<30 {
+		t.Errorf("the next session is %d, the last one was %d", o.id, f.first)
+	}
+	end(t, good)
 }
 
 // sendRaw sends bytes that worker.Conn would not.
