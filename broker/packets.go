@@ -104,7 +104,7 @@ func (t *transaction) progress(m *worker.ToBroker) {
 func (t *transaction) entering(e *worker.Entering) error {
 	again := e.GetPhase() == worker.Phase_PHASE_AUTHENTICATE && t.phase == e.GetPhase() && e.GetAttempt() > t.attempt
 	first := e.GetPhase() == worker.Phase_PHASE_START && !t.begun
-	if e.GetPhase() <= t.phase && !again && !first || e.GetPhase() == worker.Phase_PHASE_OPEN {
+	if e.GetPhase() <= t.phase && !again && !first || !t.begun && !first || e.GetPhase() == worker.Phase_PHASE_OPEN {
 		return fmt.Errorf("it went from phase %s to %s", t.phase.Word(), e.GetPhase().Word())
 	}
 	if e.GetPhase() >= worker.Phase_PHASE_CREDENTIALS && e.GetPhase() <= worker.Phase_PHASE_OPEN && !t.mayProceed() {

@@ -246,6 +246,14 @@ func TestAnIdleWorkerBreaksTheProtocol(t *testing.T) {
 		send(t, bad, prompting(0, worker.Style_STYLE_SECRET))
 		want(t, (<-done).err, "WorkerFailed", "began with something else")
 	})
+	t.Run("a session begun with a later phase", func(t *testing.T) {
+		bad := f.dial(t)
+		send(t, bad, hello())
+		done := f.openLater()
+		receive(t, bad)
+		send(t, bad, entering(worker.Phase_PHASE_AUTHENTICATE))
+		want(t, (<-done).err, "WorkerFailed", "from phase start to authenticate")
+	})
 	t.Run("a failure in place of Entering is the error of OpenSession", func(t *testing.T) {
 		bad := f.dial(t)
 		send(t, bad, hello())
