@@ -84,6 +84,18 @@ func Socket(t testing.TB, address string, who Identity) *net.UnixConn {
 	return conn
 }
 
+// Packets is a connection to a SOCK_SEQPACKET socket that a process of its own has
+// made, which whoever kills the peer kills instead of the test. Both end with the test.
+func Packets(t testing.TB, name string) *net.UnixConn {
+	t.Helper()
+	u, conn, err := connectTo("unixpacket", name, Identity{}, nil)
+	if err != nil {
+		t.Fatalf("connect to %s: %v", name, err)
+	}
+	t.Cleanup(func() { _, _ = conn.Close(), u.leave() })
+	return conn
+}
+
 func connect(t testing.TB, address string, who Identity) (*User, *net.UnixConn) {
 	t.Helper()
 	u, conn, err := connectAs(address, who)
@@ -120,7 +132,7 @@ func (u *User) EndProcess() {
 }
 
 // connector is what the test binary is called when it is to connect and no
-// more: its arguments are the name of a socket.
+// more: its arguments are the network and the name of a socket.
 const connector = "pamprompt-test-connector"
 
 // connectAs has a process of another user connect to a bus. Only the kernel's
@@ -131,6 +143,12 @@ func connectAs(address string, who Identity) (*User, *net.UnixConn, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	return connectTo("unix", name, who, who.credential())
+}
+
+// connectTo is connectAs for a socket that is not a bus's. credential is nil for the
+// test's own user.
+func connectTo(network, name string, who Identity, credential *syscall.Credential) (*User, *net.UnixConn, error) {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, err
@@ -139,7 +157,9 @@ func connectAs(address string, who Identity) (*User, *net.UnixConn, error) {
 	defer func() { _ = theirs.Close() }()
 	// By this name the kernel lets it start its own program, which is in a
 	// directory of root's.
-	cmd := Command(who, "/proc/self/exe", name)
+	cmd := Command(who, "/proc/self/exe", network, name)
+	cmd.SysProcAttr.Credential = credential
+	cmd.Env = append(cmd.Env, "GORACE="+os.Getenv("GORACE"))
 	cmd.Args[0], cmd.Stderr, cmd.ExtraFiles = connector, os.Stderr, []*os.File{theirs}
 	u := &User{Identity: who, hold: ours, process: &process{cmd: cmd, done: make(chan struct{})}}
 	if err := launch(cmd); err != nil {
@@ -186,7 +206,7 @@ func receive(from *os.File) (*net.UnixConn, error) {
 // runConnector is what the connector does: it connects, passes that on over its
 // descriptor 3, and waits there for the end.
 func runConnector(args []string) int {
-	bus, err := net.Dial("unix", args[0])
+	bus, err := net.Dial(args[0], args[1])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
