@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -144,9 +145,7 @@ func TestPolkitAsksForAPasswordOnlyIfTheCallerLetsIt(t *testing.T) {
 		if reply.Err != nil {
 			t.Fatalf("with the flag: %v\n%s", reply.Err, screen.text())
 		}
-		if text := screen.text(); !strings.Contains(text, "org.pamprompt.open-session") || !strings.Contains(text, "“permit”") {
-			t.Errorf("it does not say what it is for:\n%s", text)
-		}
+		screen.await(t, "org.pamprompt.open-session", "“permit”") // what it is for
 	})
 }
 
@@ -156,6 +155,21 @@ type screen struct{ file *os.File }
 func (s screen) text() string {
 	raw, _ := os.ReadFile(s.file.Name())
 	return string(raw)
+}
+
+// await waits until all of it is there: the terminal is copied beside the test.
+func (s screen) await(t *testing.T, wants ...string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; runtime.Gosched() {
+		text := s.text()
+		missing := slices.DeleteFunc(slices.Clone(wants), func(want string) bool { return strings.Contains(text, want) })
+		if len(missing) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("there is no %q on the terminal:\n%s", missing, text)
+		}
+	}
 }
 
 // authenticator starts pkttyagent for somebody's process, on a terminal, and
