@@ -194,6 +194,13 @@ static int descriptors_of(struct msghdr *m, int *one)
 	return count;
 }
 
+static void drop(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
 /* Waits for the reply to the last request. buffer is of MAX_REPLY bytes, and what reply points into. */
 static enum outcome receive(struct link *l, unsigned char *buffer, struct reply *reply, int *fd, deadline until, struct trouble *t)
 {
@@ -213,9 +220,7 @@ static enum outcome receive(struct link *l, unsigned char *buffer, struct reply 
 	if ((m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 && reply_parse(buffer, (size_t)n, count, reply) == 0 &&
 	    reply->number == l->number)
 		return DONE;
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
+	drop(fd);
 	return trouble(t, AWAY, "%s says what it should not", PAMPROMPT_CONV);
 }
 
@@ -245,9 +250,7 @@ static enum outcome request(struct link *l, enum request_kind kind, const void *
 		return o;
 	if (reply.kind == wanted)
 		return DONE;
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
+	drop(fd);
 	if (reply.kind != REPLY_AWAY)
 		return trouble(t, AWAY, "%s says what it should not", PAMPROMPT_CONV);
 	trouble(t, AWAY, "%.*s", (int)reply.length, reply.text);
@@ -257,18 +260,13 @@ static enum outcome request(struct link *l, enum request_kind kind, const void *
 	return AWAY;
 }
 
-static size_t bounded(const char *text, size_t most)
-{
-	return strnlen(text, most);
-}
-
 static enum outcome introduce(struct link *l, const struct context *c, struct trouble *t)
 {
 	unsigned char head[2 + 4 + 4] = {PROTOCOL, c->again};
 	char body[2 * (MAX_NAME + 1) + MAX_REASON + 1];
 	int none, size;
 
-	if (bounded(c->service, MAX_NAME + 1) > MAX_NAME || bounded(c->user, MAX_NAME + 1) > MAX_NAME)
+	if (strnlen(c->service, MAX_NAME + 1) > MAX_NAME || strnlen(c->user, MAX_NAME + 1) > MAX_NAME)
 		return trouble(t, AWAY, "the name of the service or of the user has more than %d bytes", MAX_NAME);
 	put_number(head + 2, c->timeout);
 	put_number(head + 6, c->uid);
@@ -337,7 +335,7 @@ enum outcome link_tell(struct link *l, int style, const char *text, struct troub
 	unsigned char head = (unsigned char)style;
 	int none;
 
-	return request(l, REQUEST_TELL, &head, 1, text, bounded(text, MAX_TEXT), REPLY_TOLD, &none, t);
+	return request(l, REQUEST_TELL, &head, 1, text, strnlen(text, MAX_TEXT), REPLY_TOLD, &none, t);
 }
 
 enum outcome link_ask(struct link *l, int style, const void *text, size_t size, int *pipe, struct trouble *t)

@@ -37,8 +37,8 @@
 #define LOG_NAME "pam_pamprompt: " /* pam_syslog(3) names the module that asks */
 
 enum {
-	GRACE = 5,               /* seconds for the broker to say that a question has waited too long */
-	MAX_TRIES = 5,           /* of one question, whose broker or helper goes away */
+	GRACE = 5,     /* seconds for the broker to say that a question has waited too long */
+	MAX_TRIES = 5, /* of one question, whose broker or helper goes away */
 };
 
 /* What a transaction has of us, from the first time that it comes to us. */
@@ -56,8 +56,6 @@ static bool is_question(int style)
 {
 	return style == PAM_PROMPT_ECHO_OFF || style == PAM_PROMPT_ECHO_ON || style == PAM_RADIO_TYPE || style == PAM_BINARY_PROMPT;
 }
-
-static bool is_text(int style) { return style == PAM_TEXT_INFO || style == PAM_ERROR_MSG; }
 
 /* Has the program's own conversation answer. */
 static int ask_program(struct state *s, int n, const struct pam_message **messages, struct pam_response **responses)
@@ -142,8 +140,8 @@ static size_t size_of(const struct pam_message *m)
 /* How a message went. */
 enum result {
 	GOOD,
-	REFUSED,  /* somebody does not want to answer, or nobody did in time */
-	NOBODY,   /* the broker is away */
+	REFUSED, /* somebody does not want to answer, or nobody did in time */
+	NOBODY,  /* the broker is away */
 };
 
 /*

@@ -21,14 +21,13 @@ static void keep(struct texts *t, int style, const char *text)
 	t->list[t->count++] = (struct pam_message){style, copy};
 }
 
+bool is_text(int style) { return style == PAM_TEXT_INFO || style == PAM_ERROR_MSG; }
+
 void texts_keep(struct texts *t, int n, const struct pam_message **messages)
 {
-	for (int i = 0; i < n; i++) {
-		int style = messages[i]->msg_style;
-
-		if ((style == PAM_TEXT_INFO || style == PAM_ERROR_MSG) && messages[i]->msg)
-			keep(t, style, messages[i]->msg);
-	}
+	for (int i = 0; i < n; i++)
+		if (is_text(messages[i]->msg_style) && messages[i]->msg)
+			keep(t, messages[i]->msg_style, messages[i]->msg);
 }
 
 void texts_forget(struct texts *t)

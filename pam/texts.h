@@ -7,6 +7,8 @@
 #ifndef PAMPROMPT_TEXTS_H
 #define PAMPROMPT_TEXTS_H
 
+#include <stdbool.h>
+
 #include <security/pam_modules.h>
 
 enum { MAX_TEXTS = 8 }; /* the oldest ones are left out */
@@ -15,6 +17,9 @@ struct texts {
 	struct pam_message list[MAX_TEXTS]; /* the first count of them, in their order; their text is ours */
 	int count;
 };
+
+/* Whether a message of a style wants no answer. */
+bool is_text(int style);
 
 /* Keeps those of n messages that are texts. One for which there is no memory is left out. */
 void texts_keep(struct texts *t, int n, const struct pam_message **messages);
