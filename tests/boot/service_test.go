@@ -126,54 +126,6 @@ func theUnitOfACallerIsKnown(t *testing.T, m *Machine) {
 	m.Run(t, "systemctl", "stop", "desk-caller.service")
 }
 
-func aBrokerThatHangsIsKilled(t *testing.T, m *Machine) {
-	m.Shell(t, `mkdir -p /run/systemd/system/pamprompt-broker.service.d
-		printf '[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n' >/run/systemd/system/pamprompt-broker.service.d/test.conf
-		systemctl daemon-reload; systemctl restart pamprompt-broker.service`)
-	session, prompt := m.open(t)
-	hung := m.Shell(t, mainPID)
-	m.Run(t, "kill", "-STOP", hung)
-	m.Await(t, "another broker", "/bin/sh", "-c", another+hung)
-	m.Await(t, "the worker", "pamprompt-client", "show", session)
-	m.answer(t, session, prompt)
-	m.closeSession(t, session)
-	m.Shell(t, `rm -r /run/systemd/system/pamprompt-broker.service.d; systemctl daemon-reload
-		systemctl restart pamprompt-broker.service`)
-}
-
-func anUpgradeKeepsSessions(t *testing.T, m *Machine) {
-	done, prompt := m.open(t)
-	m.answer(t, done, prompt)
-	waiting, prompt := m.open(t)
-	m.Run(t, "dpkg", "--install", "/root/second.deb")
-	m.Await(t, "the new broker", "/bin/sh", "-c",
-		"busctl get-property org.pamprompt.Broker1 /org/pamprompt/Broker1 org.pamprompt.Broker1.Manager Version | grep -F 0.0.2")
-	for _, session := range []string{done, waiting} {
-		m.Await(t, "a session of before the upgrade", "pamprompt-client", "show", session)
-	}
-	m.answer(t, waiting, prompt)
-	m.closeSession(t, done)
-	m.closeSession(t, waiting)
-	session, prompt := m.open(t) // by a worker of the new pool
-	m.answer(t, session, prompt)
-	m.closeSession(t, session)
-}
-
-// Broker, socket and pool are of no target, and stopped; the next call starts them.
-// systemd refuses units that are started too often, by default.
-func restartsInARowLoseNothing(t *testing.T, m *Machine) {
-	session, prompt := m.open(t)
-	for range 12 {
-		m.Run(t, "systemctl", "restart", "pamprompt-broker.service")
-	}
-	m.Await(t, "the session", "pamprompt-client", "show", session)
-	m.answer(t, session, prompt)
-	m.closeSession(t, session)
-	session, prompt = m.open(t) // by a worker of the new pool
-	m.answer(t, session, prompt)
-	m.closeSession(t, session)
-}
-
 func anotherTargetKeepsSessions(t *testing.T, m *Machine) {
 	session, prompt := m.open(t)
 	m.Await(t, "what closes sessions", "systemctl", "is-active", "pamprompt-sessions.service")
