@@ -51,6 +51,8 @@ func suite(t *testing.T, name string, more ...string) {
 		{"the unit takes nothing from modules", theUnitTakesNothingFromModules},
 		{"the broker's end loses nothing", theBrokersEndLosesNothing},
 		{"another target keeps sessions", anotherTargetKeepsSessions},
+		{"logind is away", logindIsAway},
+		{"the bus is restarted", theBusIsRestarted},
 		{"a homed user", aHomedUser},
 		{"a: nobody unlocks the home", nobodyUnlocksTheHome},
 		{"a: systemd's agent unlocks the home", systemdsAgentUnlocksTheHome},

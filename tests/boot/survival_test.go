@@ -10,7 +10,7 @@ import (
 
 // lists is what is open and what is asked, with all numbers. (What has ended is listed for
 // another half minute.)
-const lists = `pamprompt-client --json list | grep -v '"state":"closed"' | sort; pamprompt-client --json prompts | sort`
+const lists = `pamprompt-client --json list | grep -E '"state":"(opening|open)"' | sort; pamprompt-client --json prompts | sort`
 
 // theBrokersEndLosesNothing ends the broker in each way that systemd has, beside everything
 // that stays: a session that lingers, one whose opener waits for its end, one that runs a
