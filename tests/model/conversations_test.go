@@ -5,7 +5,6 @@ package model
 import (
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -93,9 +92,4 @@ func (w *world) closePipes(s *session, want string) {
 	for _, q := range s.pending {
 		w.wantPipe(q, want)
 	}
-}
-
-// dropped takes a question out of the model whose end is known.
-func (s *session) dropped(q *question) {
-	s.pending = slices.DeleteFunc(s.pending, func(other *question) bool { return other == q })
 }

@@ -34,7 +34,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(system.Main(m)) }
 
 // usual is how many times it begins anew when nobody says how many.
-const usual = "30"
+const usual = "20"
 
 func TestTheBrokerDoesWhatTheModelAllows(t *testing.T) {
 	given := os.Getenv("RAPID_CHECKS") != ""
@@ -51,38 +51,41 @@ func TestTheBrokerDoesWhatTheModelAllows(t *testing.T) {
 		" [auth:ask=secret," + questions[password] + "] auth:expect=" + right + "\n" +
 		"account required pam_permit.so\npassword required pam_permit.so\n" +
 		"session required " + probe + " [open:ask=visible," + questions[last] + "] open:export=" + variables[last] + "\n",
+		other: "auth required " + probe + " [auth:ask=visible," + questions[side] + "] auth:export=" + variables[side] + "\n" +
+			"account required pam_permit.so\nsession required pam_permit.so\n",
 	}})
 	rapid.Check(t, func(rt *rapid.T) {
 		w := b.world(rt)
-		for range rapid.IntRange(0, 3).Draw(rt, "sessions") { // many a step needs one
+		for range rapid.IntRange(0, 4).Draw(rt, "sessions") { // many a step needs one
 			w.open(rt)
 		}
 		rt.Repeat(map[string]func(*rapid.T){
-			"":                    w.check,
-			"open":                w.open,
-			"open, too late":      w.openLate,
-			"answer":              w.answer,
-			"answer once more":    w.answerAgain,
-			"answer what is none": w.answerBadly,
-			"answer what is over": w.answerLate,
-			"cancel":              w.cancel,
-			"close":               w.close,
-			"kill the worker":     w.kill,
-			"leave":               w.leave,
-			"converse":            w.converse,
-			"ask":                 w.ask,
-			"ask, and once more":  w.ask,
-			"ask, too late":       w.askLate,
-			"close the pipe":      w.drop,
-			"wait":                w.wait,
-			"two answers":         w.twoAnswers,
-			"answer and cancel":   w.answerAndCancel,
-			"answer and close":    w.answerAndClose,
-			"answer and kill":     w.answerAndKill,
-			"answer and leave":    w.answerAndLeave,
-			"answer and drop":     w.answerAndDrop,
-			"answer and restart":  w.answerAndRestart,
-			"restart":             w.restart,
+			"":                     w.check,
+			"open":                 w.open,
+			"open, too late":       w.openLate,
+			"answer":               w.answer,
+			"answer once more":     w.answerAgain,
+			"answer what is none":  w.answerBadly,
+			"answer what is over":  w.answerLate,
+			"cancel":               w.cancel,
+			"close":                w.close,
+			"kill the worker":      w.kill,
+			"leave":                w.leave,
+			"converse":             w.converse,
+			"ask":                  w.ask,
+			"ask, and once more":   w.ask,
+			"ask, too late":        w.askLate,
+			"close the pipe":       w.drop,
+			"wait":                 w.wait,
+			"two answers":          w.twoAnswers,
+			"alternatives at once": w.twoAlternatives,
+			"answer and cancel":    w.answerAndCancel,
+			"answer and close":     w.answerAndClose,
+			"answer and kill":      w.answerAndKill,
+			"answer and leave":     w.answerAndLeave,
+			"answer and drop":      w.answerAndDrop,
+			"answer and restart":   w.answerAndRestart,
+			"restart":              w.restart,
 		})
 		w.finish()
 	})

@@ -15,17 +15,19 @@ const (
 	token = iota
 	password
 	last
+	side // what the other alternative asks, and nothing else
 )
 
 const (
 	service = "model"
+	other   = "aside" // of a session with alternatives
 	right   = "right"
 )
 
 var (
-	questions = [...]string{token: "Token: ", password: "Password: ", last: "Session: "}
+	questions = [...]string{token: "Token: ", password: "Password: ", last: "Session: ", side: "Other: "}
 	// variables of the PAM environment show which answers the module was given.
-	variables = [...]string{token: "TOKEN", last: "LAST"}
+	variables = [...]string{token: "TOKEN", last: "LAST", side: "OTHER"}
 )
 
 // session is what a session must be.
@@ -36,7 +38,12 @@ type session struct {
 	owner        *api.Client // nil when it has left
 	attempts     int
 
-	step, attempt, asked int
+	alternatives bool
+	used         string     // which of them goes on; empty while that is not decided
+	failed       []api.Code // of one that has
+	mainFailed   bool       // it is the main one
+
+	step, attempt, asked int // of the main one
 	pending              []*question
 	given                map[string]string // what the environment must say
 
@@ -56,6 +63,7 @@ type ending struct {
 type question struct {
 	s              *session
 	number         uint64 // 0 while it was not seen
+	step           int
 	message        string
 	attempt, index int
 	pipe           *os.File // of a conversation's
@@ -67,35 +75,79 @@ func (s *session) over() bool { return s.state == api.StateClosed || s.state == 
 func (s *session) begins() {
 	s.state, s.listed, s.attempt, s.given = api.StateOpening, true, 1, make(map[string]string)
 	s.asks(token)
+	if s.alternatives {
+		s.pending = append(s.pending, &question{s: s, step: side, message: questions[side], attempt: 1})
+	} else {
+		s.used = service
+	}
 }
 
+// asks is the next question of the main one.
 func (s *session) asks(step int) {
-	q := &question{s: s, message: questions[step], attempt: s.attempt, index: s.asked}
+	q := &question{s: s, step: step, message: questions[step], attempt: s.attempt, index: s.asked}
 	if step == last {
 		q.attempt = 1 // attempts are at authentication
 	}
-	s.step, s.pending = step, []*question{q}
+	s.step, s.pending = step, append(s.pending, q)
 	s.asked++
 }
 
-// wouldFail reports whether an answer to the question that waits is the end.
-func (s *session) wouldFail(text string) bool {
-	return s.conversation == nil && s.step == password && text != right && s.attempt == s.attempts
+// isWrong reports whether an answer is the end of the transaction that asked.
+func (q *question) isWrong(text string) bool {
+	return q.step == password && text != right && q.s.attempt == q.s.attempts
+}
+
+// wouldFail reports whether an answer is the end of the session.
+func (q *question) wouldFail(text string) bool {
+	return q.isWrong(text) && (!q.s.alternatives || q.s.isHalf())
+}
+
+// isHalf reports whether one alternative has failed, and the other may go on.
+func (s *session) isHalf() bool {
+	return s.alternatives && s.used == "" && len(s.failed) > 0 && !s.over()
+}
+
+// goesOn is one of the alternatives that has been first: the other asks nothing more.
+func (s *session) goesOn(which string) {
+	s.used, s.pending = which, nil
+}
+
+// fails is the end of one transaction, and of the session if there is no other.
+func (s *session) fails(q *question, code api.Code) {
+	if s.alternatives && s.used == "" && len(s.failed) == 0 {
+		s.failed = append(s.failed, code)
+		s.mainFailed = q == nil || q.step != side
+		return
+	}
+	if s.isHalf() && s.mainFailed {
+		code = s.failed[0]
+	}
+	s.ends(ending{api.StateFailed, code})
+}
+
+// dropped takes a question out of those that wait.
+func (s *session) dropped(q *question) {
+	s.pending = slices.DeleteFunc(s.pending, func(other *question) bool { return other == q })
 }
 
 // takes is an answer that whoever asked has.
 func (s *session) takes(q *question, text string) {
-	s.pending = slices.DeleteFunc(s.pending, func(other *question) bool { return other == q })
+	s.dropped(q)
 	switch {
 	case s.conversation != nil:
-	case s.wouldFail(text):
-		s.ends(ending{api.StateFailed, api.AuthenticationFailed})
-	case s.step == password && text != right:
+	case q.isWrong(text):
+		s.fails(q, api.AuthenticationFailed)
+	case q.step == side:
+		s.goesOn(other)
+		s.given = map[string]string{variables[side]: text}
+		s.state = api.StateOpen
+	case q.step == password && text != right:
 		s.attempt++
 		s.asks(token)
-	case s.step == password:
+	case q.step == password:
+		s.goesOn(service)
 		s.asks(last)
-	case s.step == token:
+	case q.step == token:
 		s.given[variables[token]] = text
 		s.asks(password)
 	default:
@@ -104,13 +156,26 @@ func (s *session) takes(q *question, text string) {
 	}
 }
 
-// gives up is a question that ends without an answer, which the stack takes for the
+// givesUp is a question that ends without an answer, which the stack takes for the
 // end.
 func (s *session) givesUp(q *question, code api.Code) {
-	s.pending = slices.DeleteFunc(s.pending, func(other *question) bool { return other == q })
+	s.dropped(q)
 	if s.conversation == nil {
-		s.ends(ending{api.StateFailed, code})
+		s.fails(q, code)
 	}
+}
+
+// isKilled is the end of the worker that leads: of the alternative that goes on, else
+// of the main one while it runs.
+func (s *session) isKilled() {
+	var leading *question
+	for _, q := range s.pending {
+		if leading == nil || q.step != side {
+			leading = q
+		}
+	}
+	s.dropped(leading)
+	s.fails(leading, api.WorkerFailed)
 }
 
 // ends is the end of a session, in one of the ways that are given. A session that has

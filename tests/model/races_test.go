@@ -4,6 +4,7 @@ package model
 
 import (
 	"sync"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -65,7 +66,7 @@ func (w *world) answerAnd(rt *rapid.T, q *question, end func(), as ending) {
 	outcome := w.outcome(q.number)
 	switch {
 	case outcome == api.OutcomeAnswered && answered == nil:
-		if q.s.wouldFail(text) {
+		if q.wouldFail(text) {
 			ways = append(ways, ending{api.StateFailed, api.AuthenticationFailed})
 		}
 		q.s.takes(q, text)
@@ -95,7 +96,7 @@ func (w *world) answerAndClose(rt *rapid.T) {
 }
 
 func (w *world) answerAndKill(rt *rapid.T) {
-	q := w.waiting(rt, hasWorker)
+	q := w.waiting(rt, isAlone)
 	pid := w.leader(q.s)
 	w.answerAnd(rt, q, func() { w.killWorker(pid) }, ending{api.StateFailed, api.WorkerFailed})
 }
@@ -109,6 +110,53 @@ func (w *world) answerAndLeave(rt *rapid.T) {
 		rt.Fatal(err)
 	}
 	w.hasLeft(owner)
+}
+
+// twoAlternatives has both alternatives of a session come to their end at the same time:
+// one goes on.
+func (w *world) twoAlternatives(rt *rapid.T) {
+	s := w.pick(rt, func(s *session) bool { return len(s.pending) == 2 && s.alternatives })
+	one, two := s.pending[0], s.pending[1]
+	if one.step == side {
+		one, two = two, one
+	}
+	if one.step == token { // the password is what ends it
+		first := w.text(rt, one)
+		w.took(one, first, w.give(w.agent, one.number, first))
+		w.settle()
+		one = s.pending[len(s.pending)-1]
+	}
+	text := w.text(rt, two)
+	var main, aside error
+	together(func() { main = w.give(w.agent, one.number, right) }, func() { aside = w.give(w.second, two.number, text) })
+	switch {
+	case main == nil && (aside == nil && w.goesOn(s) == service || code(aside) == api.NoSuchPrompt):
+		s.takes(one, right)
+	case aside == nil && (main == nil || code(main) == api.NoSuchPrompt):
+		s.takes(two, text)
+	default:
+		rt.Fatalf("two alternatives of session %d heard %v and %v", s.id, main, aside)
+	}
+}
+
+// goesOn waits until one of the alternatives does, and returns its service.
+func (w *world) goesOn(s *session) string {
+	late := time.After(patience)
+	for {
+		p, err := w.agent.Session(s.id).Properties(w.within())
+		if err != nil {
+			w.rt.Fatal(err)
+		}
+		if p.UsedService != "" {
+			return p.UsedService
+		}
+		select { // the state, a prompt, or the end of one comes with it
+		case e, more := <-w.watch.Events():
+			w.hear(e, more)
+		case <-late:
+			w.rt.Fatalf("none of the alternatives of session %d goes on", s.id)
+		}
+	}
 }
 
 // answerAndDrop has an answer come when nobody waits any more.

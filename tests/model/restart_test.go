@@ -3,6 +3,7 @@
 package model
 
 import (
+	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -11,24 +12,37 @@ import (
 )
 
 // seldom keeps steps rare that take as long as many others.
-func seldom(rt *rapid.T) {
+func (w *world) seldom(rt *rapid.T) {
 	if rapid.IntRange(0, 2).Draw(rt, "seldom") != 0 {
 		rt.Skip("not now")
+	}
+	// The next broker gives an alternative that has failed five seconds to come.
+	if slices.ContainsFunc(w.sessions, func(s *session) bool { return s.listed && s.isHalf() }) {
+		rt.Skip("that would take long")
 	}
 }
 
 // restart kills the broker and starts it again. Meanwhile a worker or an opener may go.
 func (w *world) restart(rt *rapid.T) {
-	seldom(rt)
+	w.seldom(rt)
 	meanwhile := func() {}
+	var left []*session // that come back to be closed
 	switch rapid.SampledFrom([]string{"nothing", "leave", "kill"}).Draw(rt, "meanwhile") {
 	case "leave":
 		if len(w.openers) > 0 {
 			c := w.openers[rapid.IntRange(0, len(w.openers)-1).Draw(rt, "opener")]
+			for _, s := range w.sessions {
+				if s.owner == c && isLive(s) && hasWorker(s) && !s.linger {
+					if s.alternatives { // its workers may come one after the other was closed
+						rt.Skip("that session may come back twice")
+					}
+					left = append(left, s)
+				}
+			}
 			meanwhile = func() { w.goes(c) }
 		}
 	case "kill":
-		s := w.pick(rt, func(s *session) bool { return isLive(s) && hasWorker(s) })
+		s := w.pick(rt, func(s *session) bool { return isLive(s) && isAlone(s) })
 		pid := w.leader(s)
 		meanwhile = func() {
 			w.killWorker(pid)
@@ -36,6 +50,22 @@ func (w *world) restart(rt *rapid.T) {
 		}
 	}
 	w.restarts(func() {}, meanwhile)
+	for _, s := range left {
+		w.removed(s)
+	}
+}
+
+// removed waits until the broker has forgotten a session.
+func (w *world) removed(s *session) {
+	late := time.After(patience)
+	for !w.gone[s.id] {
+		select {
+		case e, more := <-w.watch.Events():
+			w.hear(e, more)
+		case <-late:
+			w.rt.Fatalf("session %d did not come back to be closed", s.id)
+		}
+	}
 }
 
 // restarts kills the broker while something is under way.
@@ -80,10 +110,10 @@ func (w *world) hearBack() {
 // answerAndRestart kills the broker while it has an answer. Whether the module has it
 // nobody knows, unless who answered was told so.
 func (w *world) answerAndRestart(rt *rapid.T) {
-	seldom(rt)
-	q := w.waiting(rt, func(s *session) bool { return s.owner != nil || s.linger })
+	w.seldom(rt)
+	q := w.waiting(rt, func(s *session) bool { return !s.alternatives && (s.owner != nil || s.linger) })
 	text := w.text(rt, q)
-	if q.s.conversation == nil && q.s.step == password {
+	if q.step == password {
 		text = right
 	}
 	var answered error

@@ -46,11 +46,12 @@ func (w *world) waiting(rt *rapid.T, fits func(*session) bool) *question {
 func anybody(*session) bool     { return true }
 func isLive(s *session) bool    { return s.listed && !s.over() }
 func hasWorker(s *session) bool { return s.conversation == nil }
+func isAlone(s *session) bool   { return hasWorker(s) && !s.alternatives }
 
 // text is an answer that nobody has given before, or the right one.
 func (w *world) text(rt *rapid.T, q *question) string {
 	w.texts++
-	if q.s.conversation == nil && q.s.step == password && rapid.Bool().Draw(rt, "right") {
+	if q.step == password && rapid.Bool().Draw(rt, "right") {
 		return right
 	}
 	return fmt.Sprintf("answer-%d", w.texts)
@@ -90,7 +91,11 @@ func (w *world) open(rt *rapid.T) {
 	s := &session{
 		owner: w.opener(rt), linger: rapid.Bool().Draw(rt, "linger"), attempts: rapid.IntRange(1, 2).Draw(rt, "attempts"),
 	}
-	opened, err := s.owner.Open(w.within(), service, "anna", api.Options{Attempts: uint32(s.attempts), Linger: s.linger})
+	o := api.Options{Attempts: uint32(s.attempts), Linger: s.linger}
+	if s.alternatives = rapid.Bool().Draw(rt, "alternatives"); s.alternatives {
+		o.Alternatives = []string{other}
+	}
+	opened, err := s.owner.Open(w.within(), service, "anna", o)
 	if err != nil {
 		rt.Fatal(err)
 	}
@@ -205,7 +210,7 @@ func (w *world) end(s *session) {
 func (w *world) kill(rt *rapid.T) {
 	s := w.pick(rt, func(s *session) bool { return isLive(s) && hasWorker(s) })
 	w.killWorker(w.leader(s))
-	s.ends(ending{api.StateFailed, api.WorkerFailed})
+	s.isKilled()
 }
 
 func (w *world) leader(s *session) int {

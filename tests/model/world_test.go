@@ -189,7 +189,10 @@ func (w *world) promptsDiffer(s *session, all []api.Prompt) string {
 	if len(found) != len(s.pending) {
 		return fmt.Sprintf("session %d has %d prompts, and should have %d", s.id, len(found), len(s.pending))
 	}
-	for i, q := range s.pending { // both in the order of their numbers
+	for i, q := range s.pending { // of a conversation in the order of their numbers
+		if hasWorker(s) { // alternatives ask in any order, and each asks something else
+			i = max(0, slices.IndexFunc(found, func(p api.Prompt) bool { return p.Message == q.message }))
+		}
 		p := found[i]
 		if p.Message != q.message || int(p.Attempt) != q.attempt || int(p.Index) != q.index || q.number != 0 && q.number != p.ID {
 			return fmt.Sprintf("session %d asks %d %q, attempt %d, question %d; it should ask %+v", s.id, p.ID, p.Message, p.Attempt, p.Index, *q)
@@ -217,6 +220,9 @@ func (w *world) compare(s *session) {
 	}
 	if p.State != s.state || code != s.code || (p.Leader == 0) != (s.over() || s.conversation != nil) || p.Conversation != (s.conversation != nil) {
 		w.rt.Fatalf("session %d is %+v, and the model has %+v", s.id, p, *s)
+	}
+	if hasWorker(s) && !s.over() && p.UsedService != s.used {
+		w.rt.Fatalf("session %d is one of service %s, not of %s", s.id, p.UsedService, s.used)
 	}
 	if s.state != api.StateOpen {
 		return
