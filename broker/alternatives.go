@@ -224,6 +224,7 @@ func (t *transaction) finish(state string, result int32, text string) {
 		s.say(t, api.StyleError, t.start.GetService()+": "+text)
 		s.tellLeader()
 		s.haveBegun()
+		s.choose() // one that waited for this one to come back
 	}
 	s.conclude()
 }
