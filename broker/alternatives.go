@@ -40,7 +40,7 @@ type ending struct {
 	state  string
 	result int32
 	text   string
-	asked  bool // the session was being closed
+	asked  bool // it was being closed
 }
 
 // others are the services besides the one that the session was opened with.
@@ -113,15 +113,20 @@ func (s *session) awaitOthers() {
 	if s.alternatives.missing == 0 {
 		return
 	}
-	s.alternatives.waiting = s.b.after(joinTimeout, func() {
-		if s.over() || s.alternatives.missing == 0 {
-			return
-		}
-		s.b.log.Warn("alternatives of a session did not come back", "session", s.id, "missing", s.alternatives.missing)
-		s.alternatives.stopWaiting()
-		s.choose()
-		s.conclude()
-	})
+	s.alternatives.waiting = s.b.after(joinTimeout, s.goOnWithout)
+}
+
+// goOnWithout goes on without those that did not come.
+func (s *session) goOnWithout() {
+	if s.over() || s.alternatives.missing == 0 {
+		return
+	}
+	s.b.log.Warn("alternatives of a session did not come back", "session", s.id, "missing", s.alternatives.missing)
+	s.alternatives.stopWaiting()
+	s.recharge()
+	s.reappear()
+	s.choose()
+	s.conclude()
 }
 
 // index is which alternative a transaction is.
@@ -170,7 +175,7 @@ func (s *session) choose() {
 		return
 	}
 	for _, t := range s.transactions {
-		if t.ready {
+		if t.ready && !t.losing {
 			t.win()
 			t.send(&worker.ToWorker{Message: &worker.ToWorker_Proceed{Proceed: &worker.Proceed{}}})
 			return
@@ -213,7 +218,7 @@ func (t *transaction) finish(state string, result int32, text string) {
 	begun := t.begun
 	t.stop(state)
 	s.transactions = slices.DeleteFunc(s.transactions, func(other *transaction) bool { return other == t })
-	s.alternatives.endings = append(s.alternatives.endings, ending{t, state, result, text, s.asked})
+	s.alternatives.endings = append(s.alternatives.endings, ending{t, state, result, text, s.asked || t.losing})
 	s.recharge()
 	goesOn := !s.asked && s.alternatives.winner == nil && (len(s.transactions) > 0 || s.alternatives.missing > 0)
 	switch {
@@ -221,7 +226,9 @@ func (t *transaction) finish(state string, result int32, text string) {
 		// What is wrong with the service of one is wrong with the call.
 		s.refuse(cmp.Or(api.ParseResult(text), &api.Error{Code: api.Cancelled, Text: text}))
 	case goesOn:
-		s.say(t, api.StyleError, t.start.GetService()+": "+text)
+		if !t.losing {
+			s.say(t, api.StyleError, t.start.GetService()+": "+text)
+		}
 		s.tellLeader()
 		s.haveBegun()
 		s.choose() // one that waited for this one to come back

@@ -92,6 +92,7 @@ type Broker struct {
 	usage     map[uint32]*usage  // by uid
 	live      int                // sessions that have not ended
 	ended     []*session         // in the order of their ends
+	removed   recent             // sessions that were forgotten
 	agents    map[*client]struct{}
 	shown     counts // as last said in PropertiesChanged
 	inquiries map[*askpassword.Inquiry]*prompt

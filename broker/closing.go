@@ -37,12 +37,14 @@ func (s *session) close(why string) {
 		return
 	}
 	s.asked = true
-	s.alternatives.stopWaiting()
+	if s.alternatives.waiting == nil { // those that a worker may bring along are closed as they come
+		s.alternatives.missing = 0
+	}
 	if s.state != api.StateClosing { // by itself, after the command
 		s.why = why
 	}
 	s.enter(api.StateClosing)
-	if len(s.transactions) == 0 {
+	if len(s.transactions) == 0 && s.alternatives.missing == 0 {
 		s.end(api.StateClosed, 0, s.why)
 		return
 	}
@@ -199,6 +201,7 @@ func (s *session) forget() {
 		return
 	}
 	delete(b.sessions, s.id)
+	b.removed.add(past{number: s.id})
 	b.ended = slices.DeleteFunc(b.ended, func(other *session) bool { return other == s })
 	if s.owner != nil {
 		delete(s.owner.sessions, s)

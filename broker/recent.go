@@ -5,17 +5,17 @@ package broker
 import "github.com/pamprompt/pamprompt/policy"
 
 // maxRecent is how many ended prompts are remembered, so that a late answer
-// hears what happened.
+// hears what happened; and how many sessions, so that none comes out of its end.
 const maxRecent = 4096
 
-// past is a prompt that has ended.
+// past is a prompt that has ended, or a session, of which the number is all.
 type past struct {
 	number  uint64
 	object  policy.Object
 	outcome string
 }
 
-// recent remembers the prompts that ended last. The zero value is empty.
+// recent remembers what ended last. The zero value is empty.
 type recent struct {
 	ring []past
 	next int

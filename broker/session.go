@@ -139,9 +139,11 @@ func (s *session) enter(state string) {
 		}
 	}
 	s.opened = s.opened || state == api.StateOpen
-	s.b.bus.Send(bus.Signal{Path: s.path(), Name: properties + ".PropertiesChanged", Values: []any{
-		api.SessionInterface, s.publicProperties(), []string{"UID", "ResultText", "Environment", "UsedService"},
-	}})
+	if s.announced {
+		s.b.bus.Send(bus.Signal{Path: s.path(), Name: properties + ".PropertiesChanged", Values: []any{
+			api.SessionInterface, s.publicProperties(), []string{"UID", "ResultText", "Environment", "UsedService"},
+		}})
+	}
 	s.notify()
 }
 

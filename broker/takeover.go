@@ -5,6 +5,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/worker"
@@ -26,8 +27,10 @@ func (b *Broker) adopt(w *workers.Worker, d *worker.Session) {
 	owner := b.presentOwner(start.GetOwner())
 	b.do(func() {
 		s, known := b.sessions[start.GetSession()]
-		if known && !s.takes(start) {
-			// We gave it up when its connection broke.
+		_, removed := b.removed.find(start.GetSession())
+		if removed || known && !s.takes(start) {
+			// We gave it up when its connection broke, or it is an alternative
+			// that comes after the end of the others.
 			b.log.Warn("a lost session came back and is closed", "session", start.GetSession(), "worker", w.PID())
 			w.Refuse()
 			return
@@ -81,15 +84,15 @@ func (t *transaction) rebuild(d *worker.Session) {
 	}
 	if t.mayProceed() {
 		s.restore(t, d)
+	} else {
+		t.losing = d.GetClosing()
 	}
-	if !s.announced {
-		s.announce()
-	}
+	s.reappear()
 	s.b.log.Info("session taken over", "session", s.id, "service", t.start.GetService(), "phase", t.phase.Word(), "worker", t.worker.PID())
 	switch {
 	case !t.mayProceed() && s.alternatives.winner != nil:
 		t.lose()
-	case s.asked:
+	case t.losing, s.asked:
 		t.close()
 	}
 	if p := d.GetPrompt(); p != nil && !t.losing && !t.askAgain(p) {
@@ -102,9 +105,27 @@ func (t *transaction) rebuild(d *worker.Session) {
 		t.failed(d.GetFailed())
 	case s.owner == nil && !s.start.GetOptions().GetLinger():
 		s.close("its owner left the bus")
+	case d.GetClosing() && t.mayProceed():
+		s.close("")
 	default:
 		s.choose()
 	}
+}
+
+// reappear announces a session that is taken over. One of which all that has come back
+// is being closed may have been open, by the alternative that went on: nobody hears of
+// it before that one is back, or is not to come.
+func (s *session) reappear() {
+	if s.announced {
+		return
+	}
+	if !slices.ContainsFunc(s.transactions, func(t *transaction) bool { return !t.losing }) {
+		if s.alternatives.waiting != nil {
+			return
+		}
+		s.asked, s.state = true, api.StateClosing
+	}
+	s.announce()
 }
 
 // restore fills in what the session has of the transaction that opened it.
@@ -115,16 +136,12 @@ func (s *session) restore(t *transaction, d *worker.Session) {
 	}
 	state := s.state
 	switch {
+	case t.phase > worker.Phase_PHASE_OPEN, d.GetClosing():
+		state = api.StateClosing
 	case t.phase == worker.Phase_PHASE_OPEN && !s.asked:
 		state = api.StateOpen
-	case t.phase > worker.Phase_PHASE_OPEN:
-		state = api.StateClosing
 	}
-	if s.announced {
-		s.enter(state)
-	} else {
-		s.state = state // as it is announced
-	}
+	s.enter(state)
 }
 
 // askAgain puts the question that waits. It reports whether it could.

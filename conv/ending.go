@@ -22,7 +22,7 @@ func (s *session) close() {
 	if s.closed || s.over() {
 		return
 	}
-	s.closed, s.refusing = true, true
+	s.closed, s.refusing, s.state.Closing = true, true, true
 	if s.question != nil {
 		s.withdrawLocked(reply{outcome: worker.Outcome_OUTCOME_SESSION_CLOSED})
 	}

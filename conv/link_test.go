@@ -55,6 +55,26 @@ func TestABrokerThatComesBackWhileAPromptWaits(t *testing.T) {
 	process.Wait()
 }
 
+// What a broker said last before it died has been heard.
+func TestABrokerThatComesBackWhileAModuleDelaysTheClose(t *testing.T) {
+	dir := stack(t, "auth required {exec} {dir}/wait")
+	fifo(t, filepath.Join(dir, "here"))
+	fifo(t, filepath.Join(dir, "go"))
+	script(t, filepath.Join(dir, "wait"), "echo > "+dir+"/here; read -r line < "+dir+"/go; exit 0")
+	broker, process, peer := run(t, dir)
+	peer.Start(convtest.Start("test", "root"))
+	lines(t, filepath.Join(dir, "here")) // waits until the module works
+	peer.Close()
+	peer.Leave()
+	peer = broker.Accept()
+	if s := peer.Hello.GetSession(); !s.GetClosing() || s.GetPhase() != worker.Phase_PHASE_AUTHENTICATE {
+		t.Errorf("the worker came back in phase %s, and closing: %t", s.GetPhase().Word(), s.GetClosing())
+	}
+	write(t, filepath.Join(dir, "go"), "\n")
+	wantSaid(t, convtest.Continue(peer), "entering end", "closed 0 closed before it opened")
+	process.Wait()
+}
+
 func TestABrokerThatComesBackWhileTheSessionIsOpen(t *testing.T) {
 	broker, process, peer := run(t, stack(t))
 	start := convtest.Start("test", "root")

@@ -268,6 +268,9 @@ func checkHello(h *Hello) error {
 		return fmt.Errorf("hello describes an alternative that none is, or that goes on without having been ready")
 	}
 	if s.GetPrompt() != nil {
+		if s.GetClosing() {
+			return fmt.Errorf("hello describes a question of a session that is being closed")
+		}
 		if err := checkPrompt(s.GetPrompt()); err != nil {
 			return err
 		}

@@ -233,6 +233,10 @@ func TestCheckToBroker(t *testing.T) {
 		{"a Hello without a version", &ToBroker_Hello{&Hello{}}, false},
 		{"a session without its start", &ToBroker_Hello{&Hello{Version: 1, Session: &Session{Phase: Phase_PHASE_OPEN}}}, false},
 		{"a session in no phase", &ToBroker_Hello{&Hello{Version: 1, Session: session(func(s *Session) { s.Phase = 0 })}}, false},
+		{"a session that is being closed", &ToBroker_Hello{&Hello{Version: 2, Session: session(func(s *Session) { s.Closing = true })}}, true},
+		{"a session that is being closed and asks", &ToBroker_Hello{&Hello{Version: 2, Session: session(func(s *Session) {
+			s.Closing, s.Prompt = true, prompt(func(*Prompt) {})
+		})}}, false},
 		{"a session with a prompt that is none", &ToBroker_Hello{&Hello{Version: 1, Session: session(func(s *Session) { s.Prompt = &Prompt{} })}}, false},
 		{"a session that closed and failed", &ToBroker_Hello{&Hello{Version: 1, Session: session(func(s *Session) {
 			s.Closed, s.Failed = &Closed{}, &Failed{Error: "PAMFailed"}

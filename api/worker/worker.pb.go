@@ -1781,6 +1781,7 @@ type Session struct {
 	Exited        *Exited                `protobuf:"bytes,8,opt,name=exited,proto3" json:"exited,omitempty"`       // absent while the command runs
 	Ready         bool                   `protobuf:"varint,9,opt,name=ready,proto3" json:"ready,omitempty"`        // of an alternative: Ready was said
 	Proceeds      bool                   `protobuf:"varint,10,opt,name=proceeds,proto3" json:"proceeds,omitempty"` // of an alternative: Proceed came
+	Closing       bool                   `protobuf:"varint,11,opt,name=closing,proto3" json:"closing,omitempty"`   // it was told to close, or does so by itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1881,6 +1882,13 @@ func (x *Session) GetReady() bool {
 func (x *Session) GetProceeds() bool {
 	if x != nil {
 		return x.Proceeds
+	}
+	return false
+}
+
+func (x *Session) GetClosing() bool {
+	if x != nil {
+		return x.Closing
 	}
 	return false
 }
@@ -2649,7 +2657,7 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"Y\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x126\n" +
-	"\asession\x18\x02 \x01(\v2\x1c.pamprompt.worker.v1.SessionR\asession\"\xe3\x03\n" +
+	"\asession\x18\x02 \x01(\v2\x1c.pamprompt.worker.v1.SessionR\asession\"\xfd\x03\n" +
 	"\aSession\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.StartR\x05start\x120\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x1a.pamprompt.worker.v1.PhaseR\x05phase\x129\n" +
@@ -2661,7 +2669,8 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06exited\x18\b \x01(\v2\x1b.pamprompt.worker.v1.ExitedR\x06exited\x12\x14\n" +
 	"\x05ready\x18\t \x01(\bR\x05ready\x12\x1a\n" +
 	"\bproceeds\x18\n" +
-	" \x01(\bR\bproceeds\"V\n" +
+	" \x01(\bR\bproceeds\x12\x18\n" +
+	"\aclosing\x18\v \x01(\bR\aclosing\"V\n" +
 	"\bEntering\x120\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x1a.pamprompt.worker.v1.PhaseR\x05phase\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\"\a\n" +
