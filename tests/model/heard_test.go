@@ -19,12 +19,13 @@ type heard struct {
 	added    map[uint64]int    // sessions, by which broker
 	rank     map[uint64]int    // of the state that a session has reached
 	gone     map[uint64]bool   // sessions that were removed
+	failed   map[uint64]string // what is said of an alternative that has failed, by session
 }
 
 func newHeard() heard {
 	return heard{
 		told: make(map[uint64]string), closed: make(map[uint64]string), closedBy: make(map[uint64]int),
-		added: make(map[uint64]int), rank: make(map[uint64]int), gone: make(map[uint64]bool),
+		added: make(map[uint64]int), rank: make(map[uint64]int), gone: make(map[uint64]bool), failed: make(map[uint64]string),
 	}
 }
 
@@ -54,8 +55,8 @@ func (w *world) hear(e api.Event, more bool) {
 		w.broker++
 		clear(w.told)
 	case api.SessionAdded:
-		if by, again := w.added[e.ID]; again && by == w.broker {
-			w.rt.Fatalf("session %d was added twice", e.ID)
+		if by, again := w.added[e.ID]; again && by == w.broker || w.gone[e.ID] {
+			w.rt.Fatalf("session %d was added twice, or after it was removed", e.ID)
 		}
 		w.added[e.ID] = w.broker
 		w.rank[e.ID] = max(w.rank[e.ID], ranks[api.StateOpening])
@@ -70,6 +71,10 @@ func (w *world) hear(e api.Event, more bool) {
 			w.rt.Fatalf("session %d was removed twice", e.ID)
 		}
 		w.gone[e.ID] = true
+	case api.Message:
+		if e.Style == api.StyleError {
+			w.failed[e.Session] = e.Text.Text
+		}
 	case api.Prompt:
 		w.hearPrompt(e)
 	case api.PromptClosed:

@@ -107,6 +107,14 @@ func (s *session) isHalf() bool {
 	return s.alternatives && s.used == "" && len(s.failed) > 0 && !s.over()
 }
 
+// lost is the alternative that has failed, when one has.
+func (s *session) lost() string {
+	if s.mainFailed {
+		return service
+	}
+	return other
+}
+
 // goesOn is one of the alternatives that has been first: the other asks nothing more.
 func (s *session) goesOn(which string) {
 	s.used, s.pending = which, nil

@@ -33,9 +33,6 @@ func (w *world) restart(rt *rapid.T) {
 			c := w.openers[rapid.IntRange(0, len(w.openers)-1).Draw(rt, "opener")]
 			for _, s := range w.sessions {
 				if s.owner == c && isLive(s) && hasWorker(s) && !s.linger {
-					if s.alternatives { // its workers may come one after the other was closed
-						rt.Skip("that session may come back twice")
-					}
 					left = append(left, s)
 				}
 			}

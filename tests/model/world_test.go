@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -161,6 +162,9 @@ func (w *world) differs() string {
 		case s.may != nil && !slices.ContainsFunc(s.may, func(e ending) bool { return e.state == state }),
 			s.may == nil && state != s.state:
 			return fmt.Sprintf("session %d is %s, and should be %s %v", s.id, state, s.state, s.may)
+		case s.isHalf() && !strings.HasPrefix(w.failed[s.id], s.lost()+": "):
+			// Until then its worker unwinds, and leads the session if it is the main one.
+			return fmt.Sprintf("nobody was told that %s of session %d has failed, but %q", s.lost(), s.id, w.failed[s.id])
 		}
 		if why := w.promptsDiffer(s, prompts); why != "" {
 			return why
