@@ -4,6 +4,7 @@ package model
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pamprompt/pamprompt/api"
@@ -19,7 +20,7 @@ type heard struct {
 	added    map[uint64]int    // sessions, by which broker
 	rank     map[uint64]int    // of the state that a session has reached
 	gone     map[uint64]bool   // sessions that were removed
-	failed   map[uint64]string // what is said of an alternative that has failed, by session
+	failed   map[uint64]string // which alternative of a session is said to have failed
 }
 
 func newHeard() heard {
@@ -72,8 +73,8 @@ func (w *world) hear(e api.Event, more bool) {
 		}
 		w.gone[e.ID] = true
 	case api.Message:
-		if e.Style == api.StyleError {
-			w.failed[e.Session] = e.Text.Text
+		if which, _, is := strings.Cut(e.Text.Text, ": "); is && e.Style == api.StyleError { // a module says other things too
+			w.failed[e.Session] = which
 		}
 	case api.Prompt:
 		w.hearPrompt(e)

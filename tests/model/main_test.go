@@ -9,6 +9,7 @@
 //	model_test.go         the model: what a session and its questions may be
 //	world_test.go         the broker, and how it is compared with the model
 //	heard_test.go         signals, and what they may never say
+//	answers_test.go       answers, and which of them modules really got
 //	waiters_test.go       calls of Wait and NextPrompt, each of which must return
 //	sessions_test.go      what is done: sessions
 //	conversations_test.go ... conversations
@@ -23,6 +24,7 @@ package model
 import (
 	"flag"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -45,13 +47,15 @@ func TestTheBrokerDoesWhatTheModelAllows(t *testing.T) {
 		}
 	}
 	probe := modules.Probe(t)
-	b := &bench{t: t, numbers: make(map[uint64]string), opened: make(map[uint64]bool), left: make(map[uint64]bool)}
+	notes := t.TempDir()
+	note := func(step int) string { return ":note=" + filepath.Join(notes, variables[step]) }
+	b := &bench{t: t, notes: notes, texts: make(map[string]*text), numbers: make(map[uint64]string), opened: make(map[uint64]bool), left: make(map[uint64]bool)}
 	b.OnBus = system.StartOnBus(t, system.Options{Stacks: map[string]string{service: "" +
-		"auth required " + probe + " [auth:ask=visible," + questions[token] + "] auth:export=" + variables[token] +
+		"auth required " + probe + " [auth:ask=visible," + questions[token] + "] auth:export=" + variables[token] + " auth" + note(token) +
 		" [auth:ask=secret," + questions[password] + "] auth:expect=" + right + "\n" +
 		"account required pam_permit.so\npassword required pam_permit.so\n" +
-		"session required " + probe + " [open:ask=visible," + questions[last] + "] open:export=" + variables[last] + "\n",
-		other: "auth required " + probe + " [auth:ask=visible," + questions[side] + "] auth:export=" + variables[side] + "\n" +
+		"session required " + probe + " [open:ask=visible," + questions[last] + "] open:export=" + variables[last] + " open" + note(last) + "\n",
+		other: "auth required " + probe + " [auth:ask=visible," + questions[side] + "] auth:export=" + variables[side] + " auth" + note(side) + "\n" +
 			"account required pam_permit.so\nsession required pam_permit.so\n",
 	}})
 	rapid.Check(t, func(rt *rapid.T) {

@@ -124,7 +124,11 @@ func (w *world) answerAndRestart(rt *rapid.T) {
 		}
 		return
 	}
-	if had := w.went(q); had {
+	had := w.went(q)
+	if q.step != password && slices.Contains(w.noted(q.step), text) != had {
+		rt.Fatalf("who answered prompt %d heard %v, it was taken: %t, and the module has %q", q.number, answered, had, w.noted(q.step))
+	}
+	if had {
 		q.s.takes(q, text)
 	} else if answered == nil {
 		rt.Fatalf("prompt %d was answered, and another broker asks it again", q.number)

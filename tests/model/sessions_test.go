@@ -4,7 +4,6 @@ package model
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -47,15 +46,6 @@ func anybody(*session) bool     { return true }
 func isLive(s *session) bool    { return s.listed && !s.over() }
 func hasWorker(s *session) bool { return s.conversation == nil }
 func isAlone(s *session) bool   { return hasWorker(s) && !s.alternatives }
-
-// text is an answer that nobody has given before, or the right one.
-func (w *world) text(rt *rapid.T, q *question) string {
-	w.texts++
-	if q.step == password && rapid.Bool().Draw(rt, "right") {
-		return right
-	}
-	return fmt.Sprintf("answer-%d", w.texts)
-}
 
 // opener is a connection that opens sessions, a new one or not.
 func (w *world) opener(rt *rapid.T) *api.Client {

@@ -24,6 +24,7 @@
  *	                   than that, FNV-1a of 64 bits: so the answer is nowhere else
  *	export=NAME        put the last answer into the PAM environment; a binary one,
  *	                   which ends where its length says, in hexadecimal
+ *	note=FILE          append the last answer to the file
  *	putenv=NAME=VALUE  put that into the PAM environment
  *	tty=NAME           put PAM_TTY into the PAM environment
  *	setuser=NAME       change PAM_USER
@@ -252,6 +253,12 @@ static void append(const char *file, const char *line)
 	}
 }
 
+static int note(struct probe *p, const char *file)
+{
+	append(file, p->answer ? p->answer : "");
+	return PAM_SUCCESS;
+}
+
 static void at_end(pam_handle_t *pamh, void *file, int status)
 {
 	char line[64];
@@ -420,6 +427,8 @@ static int act(struct probe *p, const char *action, int *done)
 		return has_checksum(p, value);
 	if (IS("export"))
 		return export(p, value);
+	if (IS("note"))
+		return note(p, value);
 	if (IS("putenv"))
 		return pam_putenv(p->pamh, value);
 	if (IS("tty"))
