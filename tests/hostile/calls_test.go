@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -170,4 +171,27 @@ func (b *bench) unharmed(pid uint32, before int) {
 	if log := b.Log(); strings.Contains(log, "panic") {
 		b.t.Error("a method panicked")
 	}
+	b.quiet()
+}
+
+// quiet checks that no goroutine is at work on a call, by the report of a broker that
+// is made to end. The next one has its sessions.
+func (b *bench) quiet() {
+	b.t.Helper()
+	before := len(b.Log())
+	b.Signal(b.t, syscall.SIGQUIT)
+	b.Ended(b.t)
+	report := b.Log()[before:]
+	if !strings.Contains(report, "goroutine ") {
+		b.t.Fatal("the broker ended without a report")
+	}
+	if n := strings.Count(report, "bus.(*Conn).wrap("); n > 0 {
+		b.t.Errorf("%d calls are at work in the broker, and nobody waits for one", n)
+	}
+	if n := strings.Count(report, "\ngoroutine "); n > 64 {
+		b.t.Errorf("the broker has %d goroutines", n)
+	} else {
+		b.t.Logf("the broker has %d goroutines", n)
+	}
+	b.Restart(b.t)
 }

@@ -174,7 +174,7 @@ func (b *bench) broker() (pid uint32, descriptors int) {
 // luck is where the numbers come from, and how long they do.
 func luck(t *testing.T) (r *rand.Rand, until time.Duration) {
 	t.Helper()
-	seed, until := uint64(time.Now().UnixNano()), 6*time.Second
+	seed, until := uint64(time.Now().UnixNano()), 5*time.Second
 	if text := os.Getenv("PAMPROMPT_HOSTILE_SEED"); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
