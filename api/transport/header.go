@@ -63,10 +63,13 @@ func (h Header) padded() int { return int(h.fields+7) &^ 7 }
 // total is the length of the whole message.
 func (h Header) total() int { return fixedHeader + h.padded() + int(h.body) }
 
-// sender finds the SENDER among the header fields, which the bus itself
-// fills in, without decoding anything else. It returns "" when there is none;
-// the last, as godbus does, if there are several.
-func sender(h Header, fields []byte) (from string) {
+// Origin is what the header fields of a message say of where it comes from, and
+// what it is. The bus itself fills in the sender. What is not there is "".
+type Origin struct{ Sender, Interface, Member string }
+
+// origin finds these among the header fields, without decoding anything else; the
+// last, as godbus does, if there are several of one.
+func origin(h Header, fields []byte) (from Origin) {
 	for pos := 0; pos < len(fields); {
 		pos = align(pos, 8)
 		if pos+4 > len(fields) || fields[pos+1] != 1 {
@@ -77,8 +80,15 @@ func sender(h Header, fields []byte) (from string) {
 		if next < 0 {
 			return from
 		}
-		if code == dbus.FieldSender && kind == 's' {
-			from = string(value)
+		if kind == 's' {
+			switch code {
+			case dbus.FieldSender:
+				from.Sender = string(value)
+			case dbus.FieldInterface:
+				from.Interface = string(value)
+			case dbus.FieldMember:
+				from.Member = string(value)
+			}
 		}
 		pos = next
 	}

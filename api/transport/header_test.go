@@ -41,8 +41,8 @@ func TestHeaderFindsLengthsAndSender(t *testing.T) {
 			if h.total() != len(message) {
 				t.Errorf("%s endian: total() = %d, want %d", name, h.total(), len(message))
 			}
-			if got := sender(h, message[fixedHeader:fixedHeader+int(h.fields)]); got != from {
-				t.Errorf("%s endian: sender() = %q, want %q", name, got, from)
+			if got := origin(h, message[fixedHeader:fixedHeader+int(h.fields)]).Sender; got != from {
+				t.Errorf("%s endian: origin().Sender = %q, want %q", name, got, from)
 			}
 		}
 	}
@@ -62,7 +62,7 @@ func FuzzHeader(f *testing.F) {
 		if err != nil || h.fields > maxFields || len(message) < fixedHeader+int(h.fields) {
 			return
 		}
-		from := sender(h, message[fixedHeader:fixedHeader+int(h.fields)])
+		from := origin(h, message[fixedHeader:fixedHeader+int(h.fields)]).Sender
 		if !decodable(message) {
 			return
 		}
@@ -71,7 +71,7 @@ func FuzzHeader(f *testing.F) {
 			t.Fatalf("decodable says yes, godbus says %v", err)
 		}
 		if want, _ := m.Headers[dbus.FieldSender].Value().(string); want != from && from != "" {
-			t.Fatalf("sender() = %q, godbus finds %q", from, want)
+			t.Fatalf("origin().Sender = %q, godbus finds %q", from, want)
 		}
 	})
 }

@@ -43,6 +43,11 @@ type Options struct {
 	// Descriptors says that Claim will be called. Without it descriptors that
 	// arrive are closed at once.
 	Descriptors bool
+	// Admit, if not nil, is asked about each message that has arrived, before it is
+	// decoded: who sends more than is dealt with is to cost little. False has it
+	// thrown away; why is for Refused, which is not told where it is "". It runs in
+	// godbus's reader and must not block.
+	Admit func(h Header, from Origin) (why string, ok bool)
 	// Refused, if not nil, is told of each message that is thrown away, and
 	// who sent it ("" when that is not known). It runs in godbus's reader and
 	// must not block.
@@ -199,6 +204,14 @@ func (s *Stream) next() ([]byte, error) {
 		s.refuse(h, fields, fmt.Sprintf("the message is %d bytes long, more than %d", h.total(), s.o.MaxMessage))
 		return nil, s.discard(rest)
 	}
+	if s.o.Admit != nil {
+		if why, ok := s.o.Admit(h, origin(h, fields)); !ok {
+			if why != "" {
+				s.refuse(h, fields, why)
+			}
+			return nil, nil
+		}
+	}
 	if !decodable(message) {
 		s.refuse(h, fields, "the message cannot be decoded")
 		return nil, nil
@@ -208,7 +221,7 @@ func (s *Stream) next() ([]byte, error) {
 
 func (s *Stream) refuse(h Header, fields []byte, why string) {
 	if s.o.Refused != nil {
-		s.o.Refused(h, sender(h, fields), why)
+		s.o.Refused(h, origin(h, fields).Sender, why)
 	}
 }
 

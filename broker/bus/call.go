@@ -5,7 +5,6 @@ package bus
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -85,6 +84,8 @@ func (c *calls) intercept(s *transport.Stream) dbus.Interceptor {
 			c.keepReply(m, fds)
 			return
 		}
+		from, _ := m.Headers[dbus.FieldSender].Value().(string)
+		c.enter(from)
 		if m.Headers[dbus.FieldInterface].Value() == driver+".Peer" {
 			m.Headers[dbus.FieldInterface] = dbus.MakeVariant(peerAlias)
 		}
@@ -155,14 +156,18 @@ func (c *calls) closePending() {
 	}
 }
 
-func (c *calls) enter(sender string) bool {
+// full is whether so many calls of a connection are in flight that no more is taken.
+func (c *calls) full(sender string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.inFlight[sender] >= maxCalls {
-		return false
-	}
+	return c.inFlight[sender] >= maxCalls
+}
+
+// enter counts a call, in the reader: what comes after it is asked about then.
+func (c *calls) enter(sender string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.inFlight[sender]++
-	return true
 }
 
 func (c *calls) leave(sender string) {
@@ -177,10 +182,13 @@ func (c *calls) leave(sender string) {
 func (c *Conn) wrap(m *dbus.Message, sender string) (reply []any, err error) {
 	fds := c.calls.take(m)
 	defer transport.CloseAll(fds)
-	if !c.calls.enter(sender) {
-		return nil, &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("over %d calls of this connection are in flight", maxCalls)}
-	}
 	defer c.calls.leave(sender)
+	noReply := m.Flags&dbus.FlagNoReplyExpected != 0
+	defer func() {
+		if noReply {
+			err = nil // godbus would send it
+		}
+	}()
 	call := &Call{Args: m.Body, Interactive: m.Flags&dbus.FlagAllowInteractiveAuthorization != 0, fds: fds}
 	call.Path, _ = m.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
 	if call.Interface, _ = m.Headers[dbus.FieldInterface].Value().(string); call.Interface == peerAlias {
@@ -203,8 +211,12 @@ func (c *Conn) wrap(m *dbus.Message, sender string) (reply []any, err error) {
 		c.log.Warn("caller refused", "sender", sender, "member", call.Member, "why", err)
 		return nil, &api.Error{Code: api.AccessDenied, Text: "who calls could not be established"}
 	}
+	if err = c.turns.wait(c.conn.Context(), call.Caller); err != nil {
+		return nil, c.public(call, err)
+	}
+	defer c.turns.done(call.Caller)
 	reply, err = c.serve(c.conn.Context(), call)
-	if m.Flags&dbus.FlagNoReplyExpected != 0 {
+	if noReply {
 		closeFiles(reply)
 		reply = nil
 	}

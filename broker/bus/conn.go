@@ -11,7 +11,9 @@ import (
 	"sync/atomic"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/time/rate"
 
+	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/transport"
 )
 
@@ -35,6 +37,8 @@ type Conn struct {
 	peers  peers
 	calls  calls
 	out    outbox
+	turns  turns
+	loud   *rate.Limiter        // of refusals that the log is told
 	hint   atomic.Pointer[hint] // nil while nobody listens
 }
 
@@ -48,8 +52,8 @@ type Options struct {
 // Dial connects to the bus at a D-Bus address list. The caller closes the
 // Conn; calls are served from the moment it returns.
 func Dial(ctx context.Context, address string, o Options) (*Conn, error) {
-	c := &Conn{log: o.Log, serve: o.Handler}
-	s, err := transport.Dial(ctx, address, transport.Options{MaxMessage: maxMessage, Descriptors: true, Refused: c.refuse})
+	c := &Conn{log: o.Log, serve: o.Handler, turns: newTurns(), loud: rate.NewLimiter(toldRefusals, toldRefusals)}
+	s, err := transport.Dial(ctx, address, transport.Options{MaxMessage: maxMessage, Descriptors: true, Admit: c.admit, Refused: c.refuse})
 	if err != nil {
 		return nil, err
 	}
@@ -197,15 +201,43 @@ func (c *Conn) Send(s Signal) {
 // Neither the owner of the broker's state nor a method may.
 func (c *Conn) WaitRoom() { c.out.room(c.conn.Context()) }
 
+// toldRefusals is how many refusals the log is told in a second.
+const toldRefusals = 10
+
+// tooMany is why a call is not admitted.
+var tooMany = fmt.Sprintf("over %d calls of this connection are in flight", maxCalls)
+
+// admit is asked before a message is decoded. Signals that nobody listens to, and
+// calls without end that want no reply, are what the bus does not bound: they must
+// not stand in the way of others' messages.
+func (c *Conn) admit(h transport.Header, from transport.Origin) (why string, ok bool) {
+	switch h.Type {
+	case dbus.TypeSignal:
+		hint := c.hint.Load()
+		return "", from.Sender == driver || hint != nil && hint.name == from.Interface+"."+from.Member
+	case dbus.TypeMethodCall:
+		if c.calls.full(from.Sender) {
+			return tooMany, false
+		}
+	}
+	return "", true
+}
+
 // refuse answers a call that never reached godbus. It runs in the reader.
 func (c *Conn) refuse(h transport.Header, from, why string) {
-	c.log.Warn("message refused", "sender", from, "why", why)
-	if h.Type != dbus.TypeMethodCall || h.Flags&dbus.FlagNoReplyExpected != 0 || from == "" {
+	if c.loud.Allow() {
+		c.log.Warn("message refused", "sender", from, "why", why)
+	}
+	if h.Type != dbus.TypeMethodCall || h.Flags&dbus.FlagNoReplyExpected != 0 || from == "" || c.out.crowded() {
 		return
+	}
+	name := "org.freedesktop.DBus.Error.LimitsExceeded"
+	if why == tooMany {
+		name = api.ErrorPrefix + string(api.LimitExceeded)
 	}
 	c.out.put(&dbus.Message{Type: dbus.TypeError, Body: []any{why}, Headers: map[dbus.HeaderField]dbus.Variant{
 		dbus.FieldDestination: dbus.MakeVariant(from),
-		dbus.FieldErrorName:   dbus.MakeVariant("org.freedesktop.DBus.Error.LimitsExceeded"),
+		dbus.FieldErrorName:   dbus.MakeVariant(name),
 		dbus.FieldReplySerial: dbus.MakeVariant(h.Serial),
 		dbus.FieldSignature:   dbus.MakeVariant(dbus.SignatureOf(why)),
 	}})

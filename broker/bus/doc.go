@@ -10,6 +10,7 @@
 //	conn.go     the connection: dialling, names, signals out
 //	outbox.go   what waits to be sent
 //	call.go     the wrapper around every method call
+//	turns.go    how many calls of one uid, and how fast
 //	reply.go    descriptors in replies
 //	peers.go    who is who: credentials from the bus, and who has left
 //	process.go  the process behind a connection: its unit, and whether it still is that one

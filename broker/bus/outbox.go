@@ -47,6 +47,13 @@ func (o *outbox) room(ctx context.Context) {
 	o.wait(ctx, func() bool { return o.size <= maxQueued })
 }
 
+// crowded is whether room would wait.
+func (o *outbox) crowded() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.size > maxQueued
+}
+
 // flush waits until all that was put before is sent.
 func (o *outbox) flush(ctx context.Context) {
 	o.mu.Lock()

@@ -27,8 +27,9 @@ const (
 
 	// allowInteraction is AllowUserInteraction of CheckAuthorizationFlags.
 	allowInteraction = 1
-	// maxChecks is how many questions of one uid may be on their way to polkit,
-	// which deals with one at a time: the others' turn must come.
+	// maxChecks is how many questions of one uid may wait. polkit deals with one at
+	// a time, and has no more than one of a uid that asks nobody: the others' turn
+	// must come.
 	maxChecks = 16
 )
 
@@ -70,13 +71,14 @@ type Authority struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
-	checks map[uint32]int // under way, by uid
-	serial uint64         // of the last cancellation id
+	checks map[uint32]int           // under way, by uid
+	turns  map[uint32]chan struct{} // of one question at a time, by uid
+	serial uint64                   // of the last cancellation id
 }
 
 // New returns an Authority on a bus. It does not connect to anything.
 func New(c *bus.Conn, log *slog.Logger) *Authority {
-	return &Authority{bus: c, log: log, checks: make(map[uint32]int)}
+	return &Authority{bus: c, log: log, checks: make(map[uint32]int), turns: make(map[uint32]chan struct{})}
 }
 
 // Check returns nil if polkit says yes, else why not; within 5 seconds, or 2
@@ -133,13 +135,30 @@ func (a *Authority) once(ctx context.Context, q Question) error {
 		case <-ctx.Done():
 		}
 	}()
-	err := a.ask(ctx, q, flags)
+	err := a.inTurn(ctx, q, flags)
 	left(nil)
 	<-watched
 	if err == nil && q.Caller.Left() {
 		err = ErrLeft // and its name is nobody's: CVE-2021-3560
 	}
 	return err
+}
+
+// inTurn asks when no other question of the uid is with polkit. One for which
+// somebody looks for a password has no turn: it would hold the others up.
+func (a *Authority) inTurn(ctx context.Context, q Question, flags uint32) error {
+	if flags&allowInteraction == 0 {
+		a.mu.Lock()
+		turn := a.turns[q.Caller.UID]
+		a.mu.Unlock()
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return a.ask(ctx, q, flags)
 }
 
 // subject is a polkit subject, (sa{sv}).
@@ -193,7 +212,9 @@ func (a *Authority) enter(uid uint32) bool {
 	if a.checks[uid] >= maxChecks {
 		return false
 	}
-	a.checks[uid]++
+	if a.checks[uid]++; a.turns[uid] == nil {
+		a.turns[uid] = make(chan struct{}, 1)
+	}
 	return true
 }
 
@@ -202,6 +223,7 @@ func (a *Authority) leave(uid uint32) {
 	defer a.mu.Unlock()
 	if a.checks[uid]--; a.checks[uid] == 0 {
 		delete(a.checks, uid)
+		delete(a.turns, uid)
 	}
 }
 

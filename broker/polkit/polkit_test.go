@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -217,7 +218,15 @@ func TestPolkitThatIsSlowIsCancelled(t *testing.T) {
 
 func TestOneUIDCannotKeepPolkitBusy(t *testing.T) {
 	goOn := make(chan struct{})
-	p := pretend(t, func(asked) (result, *dbus.Error) { <-goOn; return result{Authorized: true}, nil })
+	var at, most atomic.Int32 // questions of it that polkit has
+	p := pretend(t, func(asked) (result, *dbus.Error) {
+		if n := at.Add(1); n > most.Load() {
+			most.Store(n)
+		}
+		defer at.Add(-1)
+		<-goOn
+		return result{Authorized: true}, nil
+	})
 	_, peer := p.caller()
 	var all sync.WaitGroup
 	verdicts := make(chan error, maxChecks+1)
@@ -237,8 +246,11 @@ func TestOneUIDCannotKeepPolkitBusy(t *testing.T) {
 	if err := p.Check(t.Context(), Question{Caller: peer, Action: "org.pamprompt.list"}); err != nil {
 		t.Errorf("afterwards the answer is %v", err)
 	}
-	if len(p.checks) != 0 {
-		t.Errorf("there is still %v", p.checks)
+	if most.Load() != 1 {
+		t.Errorf("polkit had %d questions at a time", most.Load())
+	}
+	if len(p.checks)+len(p.turns) != 0 {
+		t.Errorf("there is still %v, %v", p.checks, p.turns)
 	}
 }
 
