@@ -219,12 +219,14 @@ func TestPolkitThatIsSlowIsCancelled(t *testing.T) {
 func TestOneUIDCannotKeepPolkitBusy(t *testing.T) {
 	goOn := make(chan struct{})
 	var at, most atomic.Int32 // questions of it that polkit has
-	p := pretend(t, func(asked) (result, *dbus.Error) {
+	var p *pretended
+	p = pretend(t, func(asked) (result, *dbus.Error) {
 		if n := at.Add(1); n > most.Load() {
 			most.Store(n)
 		}
 		defer at.Add(-1)
 		<-goOn
+		_ = p.polkitd.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err // the next one would come meanwhile
 		return result{Authorized: true}, nil
 	})
 	_, peer := p.caller()
