@@ -59,6 +59,9 @@ func (t *transaction) handle(m *worker.ToBroker, number uint64) error {
 	case *worker.ToBroker_Entering:
 		return t.entering(m.Entering)
 	case *worker.ToBroker_Resolved:
+		if t.s.resolved && t.s.uid != m.Resolved.GetUid() {
+			return errors.New("it took the user for somebody else before")
+		}
 		t.s.resolved, t.s.uid = true, m.Resolved.GetUid()
 		if t.prompt != nil { // it is known now whom it is about
 			t.prompt.offer()
@@ -106,6 +109,9 @@ func (t *transaction) entering(e *worker.Entering) error {
 	first := e.GetPhase() == worker.Phase_PHASE_START && !t.begun
 	if e.GetPhase() <= t.phase && !again && !first || !t.begun && !first || e.GetPhase() == worker.Phase_PHASE_OPEN {
 		return fmt.Errorf("it went from phase %s to %s", t.phase.Word(), e.GetPhase().Word())
+	}
+	if t.prompt != nil {
+		return errors.New("it went on while a question was open")
 	}
 	if e.GetPhase() >= worker.Phase_PHASE_CREDENTIALS && e.GetPhase() <= worker.Phase_PHASE_OPEN && !t.mayProceed() {
 		return errWithoutLeave

@@ -208,7 +208,9 @@ func checkToBroker(packet *ToBroker) error {
 		return checkHello(m.Hello)
 	case *ToBroker_Entering:
 		return checkPhase(m.Entering.GetPhase())
-	case *ToBroker_Resolved, *ToBroker_Ready:
+	case *ToBroker_Resolved:
+		return checkUID("resolved.uid", m.Resolved.GetUid())
+	case *ToBroker_Ready:
 		return nil
 	case *ToBroker_Prompt:
 		return checkPrompt(m.Prompt)

@@ -251,6 +251,7 @@ func TestCheckToBroker(t *testing.T) {
 		{"Entering no phase", &ToBroker_Entering{&Entering{}}, false},
 		{"Entering a phase that cannot be", &ToBroker_Entering{&Entering{Phase: 101}}, false},
 		{"Resolved", &ToBroker_Resolved{&Resolved{}}, true},
+		{"Resolved as nobody", &ToBroker_Resolved{&Resolved{Uid: 1<<32 - 1}}, false},
 		{"Taken", &ToBroker_Taken{&Taken{}}, true},
 		{"Taken with too long an error", &ToBroker_Taken{&Taken{Error: strings.Repeat("x", MaxName+1)}}, false},
 		{"Taken with too long a text", &ToBroker_Taken{&Taken{Text: strings.Repeat("x", MaxString+1)}}, false},

@@ -31,6 +31,7 @@ func samples(t *testing.T) []sample {
 	all := []sample{
 		{"hello", hello()},
 		{"resolved", &worker.ToBroker{Message: &worker.ToBroker_Resolved{Resolved: &worker.Resolved{Uid: 0}}}},
+		{"resolved as another", &worker.ToBroker{Message: &worker.ToBroker_Resolved{Resolved: &worker.Resolved{Uid: 1}}}},
 		{"prompt", prompting(0, worker.Style_STYLE_SECRET)},
 		{"taken", &worker.ToBroker{Message: &worker.ToBroker_Taken{Taken: &worker.Taken{}}}},
 		{"withdrawn", &worker.ToBroker{Message: &worker.ToBroker_Withdrawn{Withdrawn: &worker.Withdrawn{Outcome: worker.Outcome_OUTCOME_CANCELLED}}}},
@@ -76,6 +77,7 @@ type stage struct {
 	opened   bool
 	runs     bool // with a command
 	exited   bool // which has ended
+	resolved bool // it has said that the user is root
 	told     bool // to close
 	side     bool // it is one of two alternatives
 	ready    bool // which waits for the others
@@ -89,6 +91,7 @@ const none = worker.Phase_PHASE_UNSPECIFIED
 func stages() []stage {
 	all := []stage{
 		{name: "it was given the session", phase: none},
+		{name: "it has said who the user is", phase: worker.Phase_PHASE_START, resolved: true},
 		{name: "a question waits", phase: worker.Phase_PHASE_AUTHENTICATE, asks: true},
 		{name: "an answer is on its way", phase: worker.Phase_PHASE_AUTHENTICATE, asks: true, answers: true},
 		{name: "it has the answer", phase: worker.Phase_PHASE_AUTHENTICATE, answered: true},
@@ -127,10 +130,14 @@ func (s stage) allows(packet *worker.ToBroker) bool {
 		if p >= worker.Phase_PHASE_CREDENTIALS && p < worker.Phase_PHASE_OPEN && !leave || p == worker.Phase_PHASE_OPEN {
 			return false
 		}
-		return p > s.phase && (begun || p == worker.Phase_PHASE_START)
-	case *worker.ToBroker_Resolved, *worker.ToBroker_Text, *worker.ToBroker_Taken:
+		return p > s.phase && !s.asks && (begun || p == worker.Phase_PHASE_START)
+	case *worker.ToBroker_Resolved:
+		return begun && (!s.resolved || m.Resolved.GetUid() == 0)
+	case *worker.ToBroker_Text:
 		return begun
-	case *worker.ToBroker_Prompt:
+	case *worker.ToBroker_Taken: // of a question that ended while its answer was on its way
+		return begun
+	case *worker.ToBroker_Prompt: // when it is open too: what modules leave behind may ask at any time
 		return begun && !s.asks
 	case *worker.ToBroker_Withdrawn:
 		return s.asks
@@ -250,6 +257,9 @@ func (f *fakes) advance(t *testing.T, s stage, p *played, path dbus.ObjectPath) 
 	}
 	if s.phase != worker.Phase_PHASE_START && s.phase != worker.Phase_PHASE_OPEN {
 		send(t, p.line, entering(s.phase))
+	}
+	if s.resolved {
+		send(t, p.line, &worker.ToBroker{Message: &worker.ToBroker_Resolved{Resolved: new(worker.Resolved)}})
 	}
 	if s.asks || s.answered {
 		if s.opened {
