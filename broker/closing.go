@@ -107,9 +107,7 @@ func (t *transaction) lost(err error) {
 // stop lets go of all that a transaction has. state is how it ended.
 func (t *transaction) stop(state string) {
 	t.over = true
-	if t.late != nil {
-		t.late.Stop()
-	}
+	t.stopTimers()
 	t.lastNotice(state)
 	t.worker.Close()
 	if t.prompt != nil {
@@ -236,9 +234,16 @@ func (s *session) stopTimers() {
 	}
 	s.alternatives.stopTimer()
 	for _, t := range s.transactions {
-		if t.late != nil {
-			t.late.Stop()
-		}
+		t.stopTimers()
+	}
+}
+
+func (t *transaction) stopTimers() {
+	if t.late != nil {
+		t.late.Stop()
+	}
+	if t.slow != nil {
+		t.slow.Stop()
 	}
 }
 

@@ -122,6 +122,9 @@ func (t *transaction) entering(e *worker.Entering) error {
 	}
 	if first {
 		t.begun = true
+		if t.slow != nil {
+			t.slow.Stop()
+		}
 		t.begins()
 		t.s.haveBegun()
 	}

@@ -44,11 +44,12 @@ type session struct {
 	pid         uint32 // of the command; 0 before it runs, and without one
 	exited      *worker.Exited
 
-	announced bool          // the bus was told of it
-	started   chan error    // told once, when the workers took it or did not; nil then
-	refusal   *api.Error    // what OpenSession is to hear, before it began
-	changed   chan struct{} // closed at every change, and replaced
-	late      *time.Timer   // to forget
+	announced bool               // the bus was told of it
+	started   chan error         // told once, when the workers took it or did not; nil then
+	again     chan *worker.Start // what another worker is to be given, while OpenSession waits
+	refusal   *api.Error         // what OpenSession is to hear, before it began
+	changed   chan struct{}      // closed at every change, and replaced
+	late      *time.Timer        // to forget
 }
 
 // newSession makes a session of what somebody asked for, with no transaction yet.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/worker"
@@ -14,13 +15,17 @@ import (
 	"github.com/pamprompt/pamprompt/broker/workers"
 )
 
+// takeTimeout is how long a worker may take to say that it has a session. It is idle
+// and has nothing else to do, so one that takes longer is stopped, or worse.
+const takeTimeout = 5 * time.Second
+
 // startSession gives each transaction of a session to an idle worker, and returns
 // when all have begun, or one goes on already. Each begins as soon as it has its
 // worker: the pool starts the next one only then.
 func (b *Broker) startSession(ctx context.Context, p *bus.Peer, starts []*worker.Start, stdio []int) (*session, error) {
 	s := b.newSession(openedAs(starts[0]))
 	started := make(chan error, 1)
-	s.started = started
+	s.started, s.again = started, make(chan *worker.Start, len(starts))
 	s.expect(starts[0].GetAlternative())
 	for i, start := range starts {
 		err := b.startOne(ctx, p, s, start, stdio)
@@ -31,27 +36,57 @@ func (b *Broker) startSession(ctx context.Context, p *bus.Peer, starts []*worker
 			return nil, err // nobody knows of the session
 		}
 		if err != nil {
-			b.do(func() {
-				if s.started != nil && s.refusal == nil {
-					s.refuse(contractOf(err))
-				}
-			})
+			b.cannotStart(s, err)
 			break
 		}
 	}
-	select {
-	case err := <-started:
-		return s, err
-	case <-ctx.Done():
-		b.do(func() {
-			for _, t := range slices.Clone(s.transactions) {
-				if s.started != nil && !t.begun {
-					t.kill(fmt.Sprintf("it did not take the session within %v", openTimeout))
-				}
+	for {
+		select {
+		case err := <-started:
+			return s, err
+		case start := <-s.again:
+			if err := b.startOne(ctx, p, s, start, stdio); err != nil && !errors.Is(err, errDecided) {
+				b.cannotStart(s, err)
 			}
-		})
-		return s, <-started
+		case <-ctx.Done():
+			b.do(func() {
+				for _, t := range slices.Clone(s.transactions) {
+					if s.started != nil && !t.begun {
+						t.kill(fmt.Sprintf("it did not take the session within %v", openTimeout))
+					}
+				}
+			})
+			return s, <-started
+		}
 	}
+}
+
+// cannotStart has OpenSession fail, when all that has begun is closed.
+func (b *Broker) cannotStart(s *session, err error) {
+	b.do(func() {
+		if s.started != nil && s.refusal == nil {
+			s.refuse(contractOf(err))
+		}
+	})
+}
+
+// overdue gives the transaction to another worker, when its own has not taken it in
+// time. That one must not run PAM later, beside the other: without a pidfd it cannot
+// be killed for certain, and is waited for.
+func (t *transaction) overdue() {
+	s := t.s
+	if t.begun || t.over || s.asked || s.started == nil || t.worker.Kill() != nil {
+		return
+	}
+	s.b.log.Error("an idle worker did not take a session and was killed: another one gets it",
+		"session", s.id, "service", t.start.GetService(), "worker", t.worker.PID(), "after", takeTimeout)
+	t.over = true // its end is on the way
+	t.worker.Unbind()
+	t.worker.Close()
+	s.transactions = slices.DeleteFunc(s.transactions, func(other *transaction) bool { return other == t })
+	s.alternatives.seen &^= 1 << t.index()
+	s.alternatives.missing++
+	s.again <- t.start
 }
 
 // startOne gives a transaction to an idle worker, and to the next when that one is
@@ -60,6 +95,8 @@ func (b *Broker) startOne(ctx context.Context, p *bus.Peer, s *session, start *w
 	for {
 		w, err := b.config.Pool.Acquire(ctx)
 		if err != nil {
+			b.log.Error("no worker was idle in time: the pool does not run, or does not start any",
+				"session", s.id, "service", start.GetService(), "after", openTimeout)
 			return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf(
 				"no worker was idle for %v: is `pamprompt-worker --pool` running?", openTimeout)}
 		}
@@ -126,5 +163,6 @@ func (b *Broker) give(w *workers.Worker, p *bus.Peer, s *session, start *worker.
 	if first {
 		b.add(s, owner)
 	}
+	t.slow = b.after(takeTimeout, t.overdue)
 	return nil
 }

@@ -32,6 +32,7 @@ type transaction struct {
 	prompt   *prompt        // nil while it asks nothing
 	question *worker.Prompt // of the prompt, or of the last one
 	late     *time.Timer    // to kill
+	slow     *time.Timer    // to give it to another worker; nil for one that was taken over
 
 	screen   uint64       // the key of its texts on the splash
 	noticed  worker.Style // of what the splash shows

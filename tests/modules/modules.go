@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package modules finds or builds the PAM modules that tests put into their
-// stacks. pam_probe.c is one of our own, whose head says what it does on
+// stacks. pam_probe.c and pam_fault.c are our own, whose heads say what they do on
 // command; the others are the system's. audit_notes.c is no module: it writes
 // down what libpam tells the kernel's audit system; nor is child_hold.c, which holds
 // the child of a worker before it is a program. A module that is not there fails the
@@ -22,6 +22,8 @@ import (
 var (
 	//go:embed pam_probe.c
 	probeSource []byte
+	//go:embed pam_fault.c
+	faultSource []byte
 	//go:embed audit_notes.c
 	auditSource []byte
 	//go:embed child_hold.c
@@ -30,6 +32,7 @@ var (
 
 var (
 	probe = sync.OnceValues(func() ([]byte, error) { return compile(probeSource, "-lpam") })
+	fault = sync.OnceValues(func() ([]byte, error) { return compile(faultSource, "-lpam") })
 	audit = sync.OnceValues(func() ([]byte, error) { return compile(auditSource, "-ldl") })
 	hold  = sync.OnceValues(func() ([]byte, error) { return compile(holdSource, "-lc") })
 )
@@ -39,6 +42,12 @@ var (
 func Probe(t testing.TB) string {
 	t.Helper()
 	return place(t, "pam_probe.so", probe)
+}
+
+// Fault is Probe for pam_fault.so, which does to its process what no module should.
+func Fault(t testing.TB) string {
+	t.Helper()
+	return place(t, "pam_fault.so", fault)
 }
 
 // AuditNotes is Probe for audit_notes.so.
