@@ -102,6 +102,10 @@ func (c *Conn) Peer() (pid int, uid uint32) { return int(c.cred.Pid), c.cred.Uid
 // Close closes the connection; it may be called more than once.
 func (c *Conn) Close() error { return c.c.Close() }
 
+// CloseRead has Receive return what has come already, and then io.EOF: for a peer that
+// has ended while something else holds its end of the connection.
+func (c *Conn) CloseRead() error { return c.c.CloseRead() }
+
 // Send sends one packet with these descriptors, which stay the caller's. It
 // never waits: when the other side does not take packets it fails with ErrBusy.
 func (c *Conn) Send(m proto.Message, fds ...int) error { return c.send(m, false, fds) }

@@ -3,10 +3,12 @@
 package workers
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -18,10 +20,10 @@ import (
 // Worker is one connected worker. Send and Kill may be called from any
 // goroutine.
 type Worker struct {
-	pool  *Pool
-	conn  *worker.Conn
-	pid   int
-	pidfd int // -1 where the kernel has none
+	pool    *Pool
+	conn    *worker.Conn
+	pid     int
+	process *os.File // a pidfd; nil where the kernel has none
 	// version is what it said in its Hello, before anybody was given it.
 	version uint32
 
@@ -29,7 +31,6 @@ type Worker struct {
 	events Events
 	asked  *inquiry // while it is asked for a name
 	over   bool     // the reader has ended: nobody will hear of this worker again
-	closed bool
 }
 
 // Events is where a bound worker's packets go, in their order, from one
@@ -82,24 +83,36 @@ func (w *Worker) Refuse() {
 // Kill ends the process, PAM or not. It does nothing when the process is not
 // certain to be this worker.
 func (w *Worker) Kill() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.pidfd < 0 {
+	if w.process == nil {
 		return errors.New("the kernel has no pidfd for it")
 	}
-	return unix.PidfdSendSignal(w.pidfd, unix.SIGKILL, nil, 0)
+	raw, err := w.process.SyscallConn()
+	if err != nil {
+		return err
+	}
+	controlErr := raw.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
+	return cmp.Or(controlErr, err)
 }
 
 // Close closes the connection. The worker, if it has a session, dials again.
 func (w *Worker) Close() {
 	w.pool.drop(w) // first: nobody is to be handed what is closed
 	_ = w.conn.Close()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if !w.closed && w.pidfd >= 0 {
-		_ = unix.Close(w.pidfd)
+	_ = w.process.Close()
+}
+
+// watch waits for the end of the process. What modules have started without exec may
+// hold its end of the connection, which would never be over then.
+func (w *Worker) watch() {
+	raw, err := w.process.SyscallConn()
+	if err == nil && raw.Read(func(fd uintptr) bool { return ended(int(fd)) }) == nil {
+		_ = w.conn.CloseRead()
 	}
-	w.closed, w.pidfd = true, -1
+}
+
+func ended(pidfd int) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
+	return err == nil && n > 0
 }
 
 // read is the life of a connection: Hello, then packets until the end.
@@ -180,12 +193,12 @@ func (w *Worker) receive() (*worker.ToBroker, error) {
 // openPidfd pins the process: from the socket where the kernel can
 // (SO_PEERPIDFD, 6.5), else by its number, which cannot have been used again
 // while the process still holds its end of the socket.
-func openPidfd(c *net.UnixConn, pid int) int {
+func openPidfd(c *net.UnixConn, pid int) *os.File {
 	const soPeerPidfd = 77
 	fd := -1
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return -1
+		return nil
 	}
 	_ = raw.Control(func(s uintptr) {
 		if got, err := unix.GetsockoptInt(int(s), unix.SOL_SOCKET, soPeerPidfd); err == nil {
@@ -194,12 +207,15 @@ func openPidfd(c *net.UnixConn, pid int) int {
 	})
 	if fd >= 0 {
 		unix.CloseOnExec(fd)
-		return fd
+	} else if fd, err = unix.PidfdOpen(pid, 0); err != nil {
+		return nil
 	}
-	if fd, err = unix.PidfdOpen(pid, 0); err != nil {
-		return -1
+	// Not by PIDFD_NONBLOCK, which came later than pidfds.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return nil
 	}
-	return fd
+	return os.NewFile(uintptr(fd), "pidfd")
 }
 
 // String names the worker for the log.

@@ -129,7 +129,7 @@ func (p *Pool) accept(c *net.UnixConn) error {
 		_ = conn.Close()
 		return fmt.Errorf("it is from uid %d (pid %d), not from root", uid, pid)
 	}
-	w := &Worker{pool: p, conn: conn, pid: pid, pidfd: openPidfd(c, pid)}
+	w := &Worker{pool: p, conn: conn, pid: pid, process: openPidfd(c, pid)}
 	p.mu.Lock()
 	full := p.done || len(p.all) >= maxConnections
 	if !full {
@@ -141,6 +141,9 @@ func (p *Pool) accept(c *net.UnixConn) error {
 		return fmt.Errorf("there are %d already", maxConnections)
 	}
 	go w.read()
+	if w.process != nil {
+		go w.watch()
+	}
 	return nil
 }
 
