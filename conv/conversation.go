@@ -30,6 +30,7 @@ var errNoAnswer = errors.New("no answer")
 // conversation is what modules talk to; libpam calls it on the main thread.
 type conversation struct {
 	session *session
+	own     *belongings
 	timeout time.Duration // of a question; 0 is for ever
 	supply  *supply       // for the first secret question; nil for none, and after it
 	// lent is the answer that libpam was given last. msteinert/pam copies it
@@ -49,6 +50,7 @@ func (c *conversation) reset() {
 
 // RespondPAM is called for every message but binary ones.
 func (c *conversation) RespondPAM(style pam.Style, text string) (string, error) {
+	c.own.whole(c.session)
 	switch style {
 	case pam.TextInfo:
 		c.session.say(worker.Style_STYLE_INFO, text)
@@ -68,6 +70,7 @@ func (c *conversation) RespondPAM(style pam.Style, text string) (string, error) 
 
 // RespondPAMBinary is called for PAM_BINARY_PROMPT.
 func (c *conversation) RespondPAMBinary(packet pam.BinaryPointer) ([]byte, error) {
+	c.own.whole(c.session)
 	binary, err := libpamc.Copy(unsafe.Pointer(packet))
 	if err != nil {
 		c.session.log.Warn("a module sent a binary prompt", "error", err)
@@ -114,6 +117,12 @@ func (c *conversation) lend(answer *secret.Secret) {
 // reset.
 func (c *conversation) ask(p *worker.Prompt) ([]byte, error) {
 	c.lend(nil)
+	again, err := room()
+	if err != nil {
+		c.session.log.Error("a question is not put", "session", c.session.start().GetSession(), "why", err)
+		return nil, err
+	}
+	defer again()
 	var expired <-chan time.Time
 	if c.timeout > 0 {
 		p.ExpiresUsec = uint64((now(unix.CLOCK_MONOTONIC) + c.timeout).Microseconds())

@@ -347,7 +347,7 @@ func TestAnswersAreWiped(t *testing.T) {
 		if err := s.begin(convtest.Start("test", "root")); err != nil {
 			t.Fatal(err)
 		}
-		c := &conversation{session: s}
+		c := &conversation{own: new(belongings), session: s}
 		askOnce := func(index uint32, answer string) *secret.Secret {
 			go func() {
 				synctest.Wait()

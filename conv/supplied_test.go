@@ -262,7 +262,7 @@ func TestAClosedSessionTakesNoCredential(t *testing.T) {
 	}
 	s.refuse()
 	dir := supplies(t, map[string]string{"pam.authtok.test": "s3cret"})
-	c := &conversation{session: s, supply: newSupply(dir, s.start(), quiet())}
+	c := &conversation{own: new(belongings), session: s, supply: newSupply(dir, s.start(), quiet())}
 	if _, err := c.RespondPAM(pam.PromptEchoOff, "x"); err == nil || c.lost != worker.Outcome_OUTCOME_SESSION_CLOSED {
 		t.Errorf("the question ended with %v: %v", c.lost, err)
 	}

@@ -38,6 +38,7 @@ type transaction struct {
 	lent          *uint32    // whose the terminal is meanwhile; nil while it is its owner's
 	conversation  *conversation
 	pam           *pam.Transaction
+	own           *belongings
 	undo          []step // of what was reached, in that order
 }
 
@@ -75,6 +76,8 @@ func newTransaction(s *session, c Config) *transaction {
 
 // run takes the transaction from its start to its end, whatever happens.
 func (t *transaction) run() {
+	t.own = noteBelongings()
+	t.conversation.own = t.own
 	failed := t.check()
 	if failed == nil {
 		failed = t.open()
@@ -190,6 +193,7 @@ func (t *transaction) call(phase worker.Phase, attempt uint32, function string, 
 	}
 	t.conversation.reset()
 	err := f()
+	t.own.restore(t.session)
 	lost := t.conversation.lost
 	t.conversation.reset()
 	if err != nil && lost != 0 {
@@ -216,6 +220,7 @@ func (t *transaction) tearDown() *failure {
 		t.session.enter(s.phase, 0)
 		t.conversation.reset()
 		err := s.call()
+		t.own.restore(t.session)
 		t.conversation.reset()
 		if err == nil {
 			continue
