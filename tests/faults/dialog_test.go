@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package faults
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/tests/pty"
+)
+
+// person is somebody at a terminal on which the client runs.
+type person struct {
+	t    testing.TB
+	keys *os.File
+	cmd  *exec.Cmd
+
+	mu     sync.Mutex
+	more   *sync.Cond
+	screen []byte
+	read   int // how much of it see has seen
+}
+
+// at runs the client on a terminal of its own. It is killed at the end of the test.
+func (b *bench) at(args ...string) *person {
+	b.t.Helper()
+	keys, tty := pty.Open(b.t)
+	p := &person{t: b.t, keys: keys, cmd: exec.Command(b.Programs.Client, args...)}
+	p.more = sync.NewCond(&p.mu)
+	p.cmd.Env, p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = b.Environment(), tty, tty, tty
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	if err := p.cmd.Start(); err != nil {
+		b.t.Fatal(err)
+	}
+	over := make(chan struct{})
+	go func() { defer close(over); p.watch() }()
+	b.t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+		_, _ = tty.Close(), keys.Close()
+		<-over
+	})
+	return p
+}
+
+func (p *person) watch() {
+	buf := make([]byte, 4096)
+	for {
+		n, err := p.keys.Read(buf)
+		p.mu.Lock()
+		p.screen = append(p.screen, buf[:n]...)
+		p.more.Broadcast()
+		p.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// see waits until a text is on the screen, behind what was seen before.
+func (p *person) see(text string) {
+	p.t.Helper()
+	late := false
+	defer time.AfterFunc(patience, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		late = true
+		p.more.Broadcast()
+	}).Stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for ; ; p.more.Wait() {
+		if i := bytes.Index(p.screen[p.read:], []byte(text)); i >= 0 {
+			p.read += i + len(text)
+			return
+		}
+		if late {
+			p.t.Fatalf("there is no %q in %q", text, p.screen[p.read:])
+		}
+	}
+}
+
+func (p *person) press(keys string) {
+	p.t.Helper()
+	if _, err := p.keys.WriteString(keys); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// dies ends the program as kill -9 does, and waits until it has ended.
+func (p *person) dies() {
+	p.t.Helper()
+	kill(p.t, p.cmd.Process.Pid, unix.SIGKILL)
+	_ = p.cmd.Wait()
+}
+
+// dialog is an agent at a terminal that shows the question of the bystander.
+func (b *bench) dialog() *person {
+	b.t.Helper()
+	p := b.at("agent")
+	p.see("Password: ")
+	return p
+}
+
+// waitAgain puts another bystander in the place of one that was answered.
+func (b *bench) waitAgain() {
+	b.t.Helper()
+	b.somebody.close(b.waiting)
+	b.past++
+	b.waiting = b.somebody.open("ask", api.Options{Agent: true})
+	b.somebody.prompt(b.waiting)
+}
+
+// An agent is killed with its dialog up: whoever has the question too answers it, and
+// an agent that comes then is shown it.
+func TestAnAgentIsKilledWithItsDialogUp(t *testing.T) {
+	t.Parallel()
+	b := start(t, map[string]string{})
+	first, second := b.dialog(), b.dialog() // of the bystander that waits
+	first.press("half an ans")
+	first.dies()
+	third := b.dialog()
+	second.press("whole\r")
+	b.somebody.wait(b.waiting, api.StateOpen)
+	if p := b.somebody.properties(b.waiting); len(p.Environment) != 1 || p.Environment[0] != "ANSWER=whole" {
+		t.Errorf("the module got %q", p.Environment)
+	}
+	third.see("is gone: answered")
+	if lines := b.complaints(""); len(lines) > 0 {
+		t.Errorf("the log complains: %q", lines)
+	}
+	second.dies()
+	third.dies()
+	b.waitAgain()
+	b.unharmed()
+}
+
+// An agent is stopped with its dialog up: others answer, a hundred further questions
+// hold up nobody, and when it goes on it sees that its own is gone.
+func TestAnAgentIsStoppedWithItsDialogUp(t *testing.T) {
+	t.Parallel()
+	const many = 100
+	b := start(t, map[string]string{"asks": stack(t, "fault auth:ask=100")})
+	stopped := b.dialog()
+	stop(t, stopped.cmd.Process.Pid)
+	other := b.agent(false)
+	s := other.open("asks", api.Options{Agent: true})
+	for i := 1; i <= many; i++ {
+		other.reply(other.prompt(s).ID, strconv.Itoa(i))
+	}
+	other.wait(s, api.StateOpen)
+	b.somebody.reply(b.somebody.held[b.waiting.ID()], "by another")
+	b.somebody.wait(b.waiting, api.StateOpen)
+	kill(t, stopped.cmd.Process.Pid, unix.SIGCONT)
+	stopped.see("is gone: answered")
+	if lines := b.complaints(""); len(lines) > 0 {
+		t.Errorf("the log complains: %q", lines)
+	}
+	stopped.dies()
+	other.leave()
+	b.waitAgain()
+	b.unharmed()
+}
