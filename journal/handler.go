@@ -22,15 +22,18 @@ const maxField = 64
 // handler is a slog.Handler. It does not change.
 type handler struct {
 	program string
+	queue   *queue
 	text    slog.Handler // says what is enabled, and takes what the journal does not
-	send    func(message string, p journal.Priority, fields map[string]string) error
+	send    func(entry []byte) error
 	line    func(slog.Handler) slog.Handler // puts the groups and attributes of With... on the handler of MESSAGE
 	group   string                          // the names of the groups, each with a _ behind it
 	fields  map[string]string               // of WithAttrs
 }
 
-func newHandler(program string, text slog.Handler, send func(string, journal.Priority, map[string]string) error) *handler {
-	return &handler{program: program, text: text, send: send, line: func(h slog.Handler) slog.Handler { return h }}
+// newHandler is a handler that hands entries to send, and what that refuses to text,
+// in the queue both.
+func newHandler(program string, q *queue, text slog.Handler, send func([]byte) error) *handler {
+	return &handler{program: program, queue: q, text: text, send: send, line: func(h slog.Handler) slog.Handler { return h }}
 }
 
 // Enabled is a method of slog.Handler.
@@ -46,10 +49,36 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	}
 	fields["SYSLOG_IDENTIFIER"] = h.program
 	r.Attrs(func(a slog.Attr) bool { add(fields, h.group, a); return true })
-	if h.send(h.message(ctx, r), priority(r.Level), fields) != nil {
-		return h.text.Handle(ctx, r)
-	}
+	entry, text := encode(h.message(ctx, r), priority(r.Level), fields), settled(r)
+	h.queue.put(len(entry), func() {
+		if h.send(entry) != nil {
+			_ = h.text.Handle(ctx, text)
+		}
+	})
 	return nil
+}
+
+// settled is a record that does not change any more, whatever its values lead to.
+func settled(r slog.Record) slog.Record {
+	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool { out.AddAttrs(settledAttr(a)); return true })
+	return out
+}
+
+func settledAttr(a slog.Attr) slog.Attr {
+	a.Value = a.Value.Resolve()
+	switch a.Value.Kind() {
+	case slog.KindAny:
+		a.Value = slog.StringValue(a.Value.String())
+	case slog.KindGroup:
+		inner := a.Value.Group()
+		out := make([]slog.Attr, len(inner))
+		for i := range inner {
+			out[i] = settledAttr(inner[i])
+		}
+		a.Value = slog.GroupValue(out...)
+	}
+	return a
 }
 
 // message is one line: the text as it is, and the attributes behind it.

@@ -4,6 +4,7 @@ package journal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,11 +28,34 @@ type entry struct {
 
 // record returns a log whose entries are kept.
 func record(level slog.Level, entries *[]entry) *slog.Logger {
-	return slog.New(newHandler("test", slog.NewTextHandler(new(bytes.Buffer), &slog.HandlerOptions{Level: level}),
-		func(message string, p journal.Priority, fields map[string]string) error {
-			*entries = append(*entries, entry{message, p, fields})
+	return slog.New(newHandler("test", new(queue), slog.NewTextHandler(new(bytes.Buffer), &slog.HandlerOptions{Level: level}),
+		func(raw []byte) error {
+			*entries = append(*entries, decode(raw))
 			return nil
 		}))
+}
+
+// decode is encode's counterpart.
+func decode(raw []byte) entry {
+	e := entry{fields: make(map[string]string)}
+	for len(raw) > 0 {
+		head, rest, _ := bytes.Cut(raw, []byte{'\n'})
+		name, value, one := strings.Cut(string(head), "=")
+		if !one {
+			n := binary.LittleEndian.Uint64(rest)
+			value, rest = string(rest[8:8+n]), rest[8+n+1:]
+		}
+		raw = rest
+		switch name {
+		case "MESSAGE":
+			e.message = value
+		case "PRIORITY":
+			_, _ = fmt.Sscan(value, &e.priority)
+		default:
+			e.fields[name] = value
+		}
+	}
+	return e
 }
 
 // caller is a slog.LogValuer.
@@ -133,8 +157,8 @@ func TestLevels(t *testing.T) {
 
 func TestWhatTheJournalDoesNotTakeIsWrittenAsText(t *testing.T) {
 	var text bytes.Buffer
-	log := slog.New(newHandler("test", slog.NewTextHandler(&text, nil),
-		func(string, journal.Priority, map[string]string) error { return errors.New("there is no journal") }))
+	log := slog.New(newHandler("test", new(queue), slog.NewTextHandler(&text, nil),
+		func([]byte) error { return errors.New("there is no journal") }))
 	log.With("session", 7).WithGroup("g").Info("opened", "a", "b")
 	if got := text.String(); !strings.HasSuffix(got, " level=INFO msg=opened session=7 g.a=b\n") {
 		t.Errorf("the text is %q", got)
@@ -173,8 +197,8 @@ func TestNoSecretComesIntoAnEntry(t *testing.T) {
 func TestSlog(t *testing.T) {
 	var last entry
 	slogtest.Run(t, func(*testing.T) slog.Handler {
-		return newHandler("test", slog.NewTextHandler(new(bytes.Buffer), nil), func(message string, p journal.Priority, fields map[string]string) error {
-			last = entry{message, p, fields}
+		return newHandler("test", new(queue), slog.NewTextHandler(new(bytes.Buffer), nil), func(raw []byte) error {
+			last = decode(raw)
 			return nil
 		})
 	}, func(t *testing.T) map[string]any {

@@ -120,7 +120,7 @@ func main() {
 		err = run(ctx, f, log)
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "pamprompt-broker: %v\n", err)
+		_, _ = fmt.Fprintf(journal.Stderr, "pamprompt-broker: %v\n", err) // which holds nobody up
 		os.Exit(1)
 	}
 }

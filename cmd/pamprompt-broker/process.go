@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"os/signal"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +21,9 @@ func harden() error {
 	// What only root may read is made so; what all may read, such as requests
 	// to password agents and their directory, must not depend on who started us.
 	unix.Umask(0o022)
+	// A log that nobody reads any more is no reason to end. It is caught and not set
+	// to SIG_IGN, which our children would inherit.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	return nil
 }
 
