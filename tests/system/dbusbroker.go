@@ -26,9 +26,23 @@ func StartOnDBusBroker(t testing.TB, o Options) *OnBus {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.bus, s.Address = runDBusBroker(t, s.Dir, filepath.Join(s.Dir, "bus"), s.log, policy, exec.Command)
+	socket := filepath.Join(s.Dir, "bus")
+	run := func(t testing.TB) {
+		s.bus, s.Address = runDBusBroker(t, s.Dir, socket, s.log, policy, exec.Command)
+	}
+	run(t)
+	s.startAgain = func(t testing.TB) {
+		for _, left := range []string{socket, filepath.Join(s.Dir, "controller")} {
+			if err := os.Remove(left); err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+		}
+		run(t)
+		t.Cleanup(func() { s.Stop(t) }) // before that of run, which ends the bus
+	}
 	t.Cleanup(func() { s.Stop(t) })
 	s.args = append([]string{"--worker", s.Worker, "--pam-dir", s.PAMDir, "--socket", s.socket(), noAgents}, o.BrokerArgs...)
+	s.Through(o.Through...)
 	s.Restart(t)
 	return s
 }

@@ -22,6 +22,7 @@
 //	systembus.go  its bus, with the policies that are shipped
 //	polkit.go     its polkitd, and users who are logged in
 //	user.go       Join, As, Command: other users
+//	faults.go     the bus ends and comes again; what a process has used
 //	await.go      waits for a line of the log, or a file
 //	race.go       the race detector in the broker, where the test has it
 //	process.go    one program that was started, and what it wrote

@@ -24,7 +24,8 @@ import (
 // killed and started again.
 type OnBus struct {
 	*System
-	args []string
+	args       []string
+	startAgain func(testing.TB) // the bus
 }
 
 // noAgents keeps a broker away from the agents of the machine; a later
@@ -39,13 +40,24 @@ func StartOnBus(t testing.TB, o Options) *OnBus {
 	s.startBus(t)
 	t.Cleanup(func() { s.Stop(t) })
 	s.args = append([]string{"--worker", s.Worker, "--pam-dir", s.PAMDir, "--socket", s.socket(), noAgents}, o.BrokerArgs...)
+	s.Through(o.Through...)
 	s.Restart(t)
 	return s
+}
+
+// Through has the broker started by a program that becomes it, from the next Restart
+// on.
+func (s *OnBus) Through(program ...string) {
+	if len(program) > 0 {
+		s.args = append(append(program[1:len(program):len(program)], s.Broker), s.args...)
+		s.Broker = program[0]
+	}
 }
 
 // startBus runs a dbus-daemon with the configuration of the private bus.
 func (s *OnBus) startBus(t testing.TB) {
 	t.Helper()
+	s.startAgain = s.startBus
 	config := filepath.Join(s.Dir, "bus.conf")
 	text := strings.ReplaceAll(dbus1.PrivateBusConf, "@OWNER@", strconv.Itoa(os.Geteuid()))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {

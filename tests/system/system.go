@@ -24,6 +24,7 @@ import (
 type Options struct {
 	Stacks     map[string]string // by the name of the service
 	BrokerArgs []string          // further arguments of the broker
+	Through    []string          // of StartOnBus: a program, with arguments, that becomes the broker; empty for none
 	Network    string            // of StartInNamespace: the file of a network namespace for the broker; empty for the test's
 }
 
