@@ -94,6 +94,9 @@ func (t *transaction) overdue() {
 func (b *Broker) startOne(ctx context.Context, p *bus.Peer, s *session, start *worker.Start, stdio []int) error {
 	for {
 		w, err := b.config.Pool.Acquire(ctx)
+		if errors.Is(err, workers.ErrNotAccepted) {
+			return &api.Error{Code: api.LimitExceeded, Text: fmt.Sprintf("%v: try again when sessions have ended", err)}
+		}
 		if err != nil {
 			b.log.Error("no worker was idle in time: the pool does not run, or does not start any",
 				"session", s.id, "service", start.GetService(), "after", openTimeout)

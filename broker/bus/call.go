@@ -13,6 +13,7 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/transport"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -36,7 +37,8 @@ type Call struct {
 	// it may (ALLOW_INTERACTIVE_AUTHORIZATION of the D-Bus Specification).
 	Interactive bool
 
-	fds []int
+	fds  []int
+	sent uint32 // how many of them the message says there are
 }
 
 // Handler answers a call with the values of the reply. An *os.File among them is a
@@ -48,11 +50,18 @@ type Handler func(context.Context, *Call) ([]any, error)
 // Descriptor returns the descriptor that an argument of type `h` means. It
 // stays the call's: it is closed when the handler returns.
 func (c *Call) Descriptor(index dbus.UnixFDIndex) (int, error) {
+	if int(index) >= len(c.fds) && uint32(index) < c.sent {
+		// The kernel drops those for which there is no room (MSG_CTRUNC).
+		return -1, errNoDescriptors
+	}
 	if int(index) >= len(c.fds) {
 		return -1, &api.Error{Code: api.InvalidArgument, Text: "the message has no descriptor of that index"}
 	}
 	return c.fds[index], nil
 }
+
+// errNoDescriptors is what callers hear of EMFILE: it passes.
+var errNoDescriptors = &api.Error{Code: api.LimitExceeded, Text: "the broker has too many open files: try again when sessions or prompts have ended"}
 
 // calls keeps what a call needs between its arrival and its handler.
 type calls struct {
@@ -190,6 +199,7 @@ func (c *Conn) wrap(m *dbus.Message, sender string) (reply []any, err error) {
 		}
 	}()
 	call := &Call{Args: m.Body, Interactive: m.Flags&dbus.FlagAllowInteractiveAuthorization != 0, fds: fds}
+	call.sent, _ = m.Headers[dbus.FieldUnixFDs].Value().(uint32)
 	call.Path, _ = m.Headers[dbus.FieldPath].Value().(dbus.ObjectPath)
 	if call.Interface, _ = m.Headers[dbus.FieldInterface].Value().(string); call.Interface == peerAlias {
 		call.Interface = driver + ".Peer"
@@ -239,6 +249,10 @@ func (c *Conn) public(call *Call, err error) error {
 	}
 	if plain, ok := errors.AsType[*dbus.Error](err); ok {
 		return plain
+	}
+	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+		c.log.Error("a call failed for want of descriptors", "member", call.Member, "sender", call.Caller.Name, "error", err)
+		return errNoDescriptors
 	}
 	c.log.Error("a method failed", "member", call.Member, "sender", call.Caller.Name, "error", err)
 	return errInternal

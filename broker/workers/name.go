@@ -21,7 +21,7 @@ type inquiry struct {
 // afterwards. One that does not answer before the context ends, or answers
 // something else, is dropped: nobody knows what it would say next.
 //
-// It fails with ErrNoWorker when none is idle in time. An error never means that
+// It fails with ErrNoWorker when none is idle in time, and with ErrNotAccepted. An error never means that
 // there is no such account.
 func (p *Pool) AccountName(ctx context.Context, uid uint32) (string, error) {
 	question := &worker.ToWorker{Message: &worker.ToWorker_Resolve{Resolve: &worker.Resolve{Uid: uid}}}

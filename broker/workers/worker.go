@@ -192,30 +192,38 @@ func (w *Worker) receive() (*worker.ToBroker, error) {
 
 // openPidfd pins the process: from the socket where the kernel can
 // (SO_PEERPIDFD, 6.5), else by its number, which cannot have been used again
-// while the process still holds its end of the socket.
-func openPidfd(c *net.UnixConn, pid int) *os.File {
+// while the process still holds its end of the socket. It is nil where the kernel
+// has none; that there is no room for one is an error.
+func openPidfd(c *net.UnixConn, pid int) (*os.File, error) {
 	const soPeerPidfd = 77
-	fd := -1
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	_ = raw.Control(func(s uintptr) {
-		if got, err := unix.GetsockoptInt(int(s), unix.SOL_SOCKET, soPeerPidfd); err == nil {
-			fd = got
-		}
-	})
-	if fd >= 0 {
+	fd := -1
+	var failed error
+	err = raw.Control(func(s uintptr) { fd, failed = unix.GetsockoptInt(int(s), unix.SOL_SOCKET, soPeerPidfd) })
+	if err != nil {
+		return nil, err
+	}
+	if failed == nil {
 		unix.CloseOnExec(fd)
-	} else if fd, err = unix.PidfdOpen(pid, 0); err != nil {
-		return nil
+	} else if !scarce(failed) {
+		fd, failed = unix.PidfdOpen(pid, 0)
+	}
+	switch {
+	case failed == nil:
+	case scarce(failed):
+		return nil, failed
+	default:
+		return nil, nil
 	}
 	// Not by PIDFD_NONBLOCK, which came later than pidfds.
 	if err := unix.SetNonblock(fd, true); err != nil {
 		_ = unix.Close(fd)
-		return nil
+		return nil, nil
 	}
-	return os.NewFile(uintptr(fd), "pidfd")
+	return os.NewFile(uintptr(fd), "pidfd"), nil
 }
 
 // String names the worker for the log.

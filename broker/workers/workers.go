@@ -22,6 +22,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pamprompt/pamprompt/api/worker"
 )
 
@@ -34,6 +36,10 @@ const maxConnections = 20000
 
 // ErrNoWorker says that no worker was idle in time.
 var ErrNoWorker = errors.New("no idle worker")
+
+// ErrNotAccepted says that no worker is idle and none can be accepted at present, for want
+// of descriptors or memory.
+var ErrNotAccepted = errors.New("no worker can be accepted")
 
 // Adopt takes over a worker that already has a session, after a restart of the
 // broker or a lost connection. It calls Bind, or Refuse.
@@ -51,6 +57,8 @@ type Pool struct {
 	queue []chan *Worker       // who waits for one, in order
 	all   map[*Worker]struct{} // every connection, for Close
 	done  bool
+
+	trouble error // why none can be accepted at present; nil while one can
 }
 
 // Listen makes the socket at path, in a directory that only its owner may
@@ -101,21 +109,70 @@ func removeStale(path string) error {
 // Serve accepts workers until Close. It returns nil then.
 func (p *Pool) Serve(adopt Adopt) error {
 	p.adopt = adopt
+	pause := firstPause
 	for {
 		c, err := p.listener.AcceptUnix()
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return nil
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err == nil {
+			err = p.accept(c)
+			if err != nil && !scarce(err) {
+				p.log.Warn("a connection to the worker socket was refused", "error", err)
+				continue
 			}
-			// EMFILE and its like pass; a connection that was not accepted
-			// is dialled again.
-			p.log.Error("a worker could not be accepted", "error", err)
-			time.Sleep(100 * time.Millisecond)
+		}
+		p.note(err)
+		if err == nil {
+			pause = firstPause
 			continue
 		}
-		if err := p.accept(c); err != nil {
-			p.log.Warn("a connection to the worker socket was refused", "error", err)
+		// It passes; a connection that was not accepted waits, or is dialled again.
+		time.Sleep(pause)
+		pause = min(2*pause, lastPause)
+		if (errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE)) && room() {
+			p.note(nil) // also when nobody dials: accept(2) wants a descriptor before it looks
 		}
+	}
+}
+
+// room reports whether there are descriptors for one more: its socket and its pidfd.
+func room() bool {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	return errors.Join(unix.Close(fds[0]), unix.Close(fds[1])) == nil
+}
+
+// How long nothing is accepted after an error that passes.
+const (
+	firstPause = 50 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// scarce reports whether it is us who have no room for one more.
+func scarce(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.ENOBUFS)
+}
+
+// note says once that workers cannot be accepted, and once that they can again.
+func (p *Pool) note(err error) {
+	p.mu.Lock()
+	before := p.trouble
+	p.trouble = err
+	if err != nil { // whoever waits for a worker need not
+		for _, turn := range p.queue {
+			close(turn)
+		}
+		p.queue = nil
+	}
+	p.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		p.log.Error("workers cannot be accepted; this is tried again", "error", err)
+	case err == nil && before != nil:
+		p.log.Info("workers can be accepted again")
 	}
 }
 
@@ -129,7 +186,12 @@ func (p *Pool) accept(c *net.UnixConn) error {
 		_ = conn.Close()
 		return fmt.Errorf("it is from uid %d (pid %d), not from root", uid, pid)
 	}
-	w := &Worker{pool: p, conn: conn, pid: pid, process: openPidfd(c, pid)}
+	process, err := openPidfd(c, pid)
+	if err != nil { // without one it could not be killed
+		_ = conn.Close()
+		return fmt.Errorf("pin the process of a worker: %w", err)
+	}
+	w := &Worker{pool: p, conn: conn, pid: pid, process: process}
 	p.mu.Lock()
 	full := p.done || len(p.all) >= maxConnections
 	if !full {
@@ -148,7 +210,7 @@ func (p *Pool) accept(c *net.UnixConn) error {
 }
 
 // Acquire hands out an idle worker, waiting for one until the context ends. It
-// fails with ErrNoWorker then. The caller binds it.
+// fails with ErrNoWorker then, and with ErrNotAccepted at once. The caller binds it.
 func (p *Pool) Acquire(ctx context.Context) (*Worker, error) {
 	p.mu.Lock()
 	if len(p.idle) > 0 {
@@ -157,16 +219,33 @@ func (p *Pool) Acquire(ctx context.Context) (*Worker, error) {
 		p.mu.Unlock()
 		return w, nil
 	}
+	if p.trouble != nil {
+		defer p.mu.Unlock()
+		return nil, p.unacceptable()
+	}
 	turn := make(chan *Worker, 1)
 	p.queue = append(p.queue, turn)
 	p.mu.Unlock()
 	select {
-	case w := <-turn:
+	case w, ok := <-turn:
+		if !ok {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return nil, p.unacceptable()
+		}
 		return w, nil
 	case <-ctx.Done():
 		p.forget(turn)
 		return nil, ErrNoWorker
 	}
+}
+
+// unacceptable is why nobody gets a worker at present. It is called with the lock held.
+func (p *Pool) unacceptable() error {
+	if p.trouble == nil { // it has just passed
+		return ErrNoWorker
+	}
+	return fmt.Errorf("%w: %w", ErrNotAccepted, p.trouble)
 }
 
 // forget takes somebody out of the queue; a worker that came in that moment
@@ -181,8 +260,10 @@ func (p *Pool) forget(turn chan *Worker) {
 	}
 	p.mu.Unlock()
 	select {
-	case w := <-turn:
-		p.putIdle(w)
+	case w, ok := <-turn:
+		if ok {
+			p.putIdle(w)
+		}
 	default:
 	}
 }
