@@ -2,7 +2,11 @@
 
 package broker
 
-import "github.com/pamprompt/pamprompt/policy"
+import (
+	"strings"
+
+	"github.com/pamprompt/pamprompt/policy"
+)
 
 // maxRecent is how many ended prompts are remembered, so that a late answer
 // hears what happened; and how many sessions, so that none comes out of its end.
@@ -23,6 +27,9 @@ type recent struct {
 }
 
 func (r *recent) add(p past) {
+	// godbus cuts the strings of a message from buffers of 4 KiB, and each string keeps
+	// its whole buffer: thousands of them, for a few letters of each.
+	p.object.Service, p.object.User = strings.Clone(p.object.Service), strings.Clone(p.object.User)
 	if r.at == nil {
 		r.at = make(map[uint64]int)
 	}
