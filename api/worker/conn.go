@@ -150,8 +150,16 @@ func (c *Conn) send(m proto.Message, wait bool, fds []int) error {
 // error is io.EOF when the other side is gone, and wraps ErrMalformed when
 // the packet breaks the protocol; the connection is of no use then.
 func (c *Conn) Receive(m proto.Message) ([]*os.File, error) {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
+	// It is taken when there is something to put into it: a broker waits for the
+	// packets of thousands of workers at a time.
+	var buf *[]byte
+	release := func() {
+		if buf != nil {
+			buffers.Put(buf)
+			buf = nil
+		}
+	}
+	defer release()
 	var (
 		oob     = make([]byte, unix.CmsgSpace(maxFDs*4))
 		n, oobn int
@@ -160,6 +168,7 @@ func (c *Conn) Receive(m proto.Message) ([]*os.File, error) {
 	)
 	reset := false
 	err := c.raw.Read(func(fd uintptr) bool {
+		buf = buffers.Get().(*[]byte)
 		for {
 			n, oobn, flags, _, recvErr = unix.Recvmsg(int(fd), *buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 			// The other side closed without reading all that we sent. The kernel
@@ -169,8 +178,12 @@ func (c *Conn) Receive(m proto.Message) ([]*os.File, error) {
 				reset = true
 				continue
 			}
+			if recvErr == unix.EAGAIN {
+				release()
+				return false
+			}
 			if recvErr != unix.EINTR {
-				return recvErr != unix.EAGAIN
+				return true
 			}
 		}
 	})
