@@ -70,6 +70,13 @@ test: ## run every test, with the race detector; PAMPROMPT_ROOTS keeps the syste
 test-system: ## run those alone that boot whole systems with the package installed
 	@$(MAKE) test TEST=./tests/boot
 
+# SOAK is how long callers come and go; the loads beside that take some minutes more.
+SOAK ?= 30m
+
+.PHONY: soak
+soak: ## put load on it for SOAK=30m and look for what grows; QUICK=1 takes 40 seconds, as in make test
+	@PAMPROMPT_SOAK='$(if $(QUICK),,$(SOAK))' $(MAKE) test TEST=./tests/soak
+
 .PHONY: check
 check: ## run everything that reads the code instead of running it
 	@scripts/setup.sh check

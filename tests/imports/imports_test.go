@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -132,6 +133,36 @@ func TestOnlyTheWorkerHasCgo(t *testing.T) {
 	for _, p := range list(t, pure...) {
 		if !p.Standard && len(p.CgoFiles) > 0 {
 			t.Errorf("the broker or the client depends on %s, which needs cgo", p.ImportPath)
+		}
+	}
+}
+
+// A program that is released brings nobody its figures: that is for builds with a tag, of
+// which neither the Makefile nor a package knows.
+func TestFiguresAreInNoRelease(t *testing.T) {
+	const figures = module + "tests/figures"
+	for _, tagged := range []bool{false, true} {
+		args := []string{"./cmd/..."}
+		if tagged {
+			args = append([]string{"-tags", "figures"}, args...)
+		}
+		n := 0
+		for _, p := range list(t, args...) {
+			if slices.Contains(p.Imports, figures) {
+				n++
+			}
+		}
+		if tagged != (n == 2) || !tagged && n > 0 {
+			t.Errorf("with the tag %v, %d programs import %s", tagged, n, figures)
+		}
+	}
+	for _, file := range []string{"Makefile", "scripts/package.sh", "scripts/install.sh"} {
+		text, err := os.ReadFile("../../" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), "figures") {
+			t.Errorf("%s builds with figures", file)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -18,6 +19,7 @@ type Programs struct {
 }
 
 var (
+	buildTags []string
 	buildOnce sync.Once
 	built     Programs
 	buildErr  error
@@ -33,6 +35,9 @@ func Build(t testing.TB) Programs {
 	}
 	return built
 }
+
+// BuildTags has Build give these tags to the compiler. It is called before any test.
+func BuildTags(tags ...string) { buildTags = tags }
 
 // program is how one of them is built.
 type program struct {
@@ -57,7 +62,7 @@ func build() (Programs, error) {
 		broker = program{path: p.Broker, cgo: "1", flags: []string{"-race"}}
 	}
 	for _, one := range []program{broker, {path: p.Client, cgo: "0"}, {path: p.Worker, cgo: "1"}} {
-		args := append([]string{"build", "-o", one.path}, one.flags...)
+		args := append([]string{"build", "-tags", strings.Join(buildTags, ","), "-o", one.path}, one.flags...)
 		cmd := exec.Command("go", append(args, "github.com/pamprompt/pamprompt/cmd/"+filepath.Base(one.path))...)
 		cmd.Env = append(cmd.Environ(), "CGO_ENABLED="+one.cgo)
 		if out, err := cmd.CombinedOutput(); err != nil {

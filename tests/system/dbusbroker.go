@@ -41,9 +41,7 @@ func StartOnDBusBroker(t testing.TB, o Options) *OnBus {
 		t.Cleanup(func() { s.Stop(t) }) // before that of run, which ends the bus
 	}
 	t.Cleanup(func() { s.Stop(t) })
-	s.args = append([]string{"--worker", s.Worker, "--pam-dir", s.PAMDir, "--socket", s.socket(), noAgents}, o.BrokerArgs...)
-	s.Through(o.Through...)
-	s.Restart(t)
+	s.run(t, o)
 	return s
 }
 

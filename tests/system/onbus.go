@@ -39,10 +39,25 @@ func StartOnBus(t testing.TB, o Options) *OnBus {
 	s := &OnBus{System: newSystem(t, o)}
 	s.startBus(t)
 	t.Cleanup(func() { s.Stop(t) })
-	s.args = append([]string{"--worker", s.Worker, "--pam-dir", s.PAMDir, "--socket", s.socket(), noAgents}, o.BrokerArgs...)
+	s.run(t, o)
+	return s
+}
+
+// run starts the broker, and the pool if that is to be apart.
+func (s *OnBus) run(t testing.TB, o Options) {
+	t.Helper()
+	pool := []string{"--worker", s.Worker, "--pam-dir", s.PAMDir}
+	if o.PoolArgs != nil {
+		pool = nil
+		cmd := exec.Command(s.Worker, append([]string{"--pool", "--pam-dir", s.PAMDir, "--socket", s.socket()}, o.PoolArgs...)...)
+		var err error
+		if s.pool, err = start(cmd, s.log, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.args = append(append(pool, "--socket", s.socket(), noAgents), o.BrokerArgs...)
 	s.Through(o.Through...)
 	s.Restart(t)
-	return s
 }
 
 // Through has the broker started by a program that becomes it, from the next Restart
@@ -86,6 +101,13 @@ func (s *OnBus) Restart(t testing.TB) {
 	cmd := exec.Command(s.Broker, s.args...)
 	cmd.Env = s.Environment()
 	s.launch(t, "the broker", &s.broker, cmd, owned)
+}
+
+// RestartAs is Restart with another program in the place of the broker, from now on.
+func (s *OnBus) RestartAs(t testing.TB, program string) {
+	t.Helper()
+	s.Broker = program
+	s.Restart(t)
 }
 
 // launch starts a program, which p is from then on, and returns when it owns its

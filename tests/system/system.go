@@ -25,6 +25,7 @@ type Options struct {
 	Stacks     map[string]string // by the name of the service
 	BrokerArgs []string          // further arguments of the broker
 	Through    []string          // of StartOnBus: a program, with arguments, that becomes the broker; empty for none
+	PoolArgs   []string          // of StartOnBus and StartOnDBusBroker: not nil has the pool apart, with these further arguments; it is not the broker's child, and stays when that is killed
 	Network    string            // of StartInNamespace: the file of a network namespace for the broker; empty for the test's
 }
 
@@ -37,6 +38,7 @@ type System struct {
 
 	broker  *process
 	bus     *process // nil when the broker has its own
+	pool    *process // nil when the broker has started it
 	log     journal
 	stopped bool
 }
@@ -102,7 +104,7 @@ func (s *System) Stop(t testing.TB) {
 	}
 	s.stopped = true
 	processes := belonging(s.Dir, s.pids()...)
-	for _, p := range []*process{s.broker, s.bus} {
+	for _, p := range []*process{s.pool, s.broker, s.bus} {
 		if p != nil {
 			if err := p.end(syscall.SIGTERM); err != nil {
 				t.Error(err)
@@ -118,7 +120,7 @@ func (s *System) Stop(t testing.TB) {
 
 func (s *System) pids() []int {
 	var pids []int
-	for _, p := range []*process{s.broker, s.bus} {
+	for _, p := range []*process{s.pool, s.broker, s.bus} {
 		if p != nil && p.running() {
 			pids = append(pids, p.pid())
 		}
@@ -164,6 +166,12 @@ func (s *System) Signal(t testing.TB, signal syscall.Signal) {
 		t.Error(err)
 	}
 }
+
+// BusPID is the process of a bus that is not the broker's.
+func (s *System) BusPID() int { return s.bus.pid() }
+
+// PoolPID is the process of a pool that is apart.
+func (s *System) PoolPID() int { return s.pool.pid() }
 
 // Ended waits until the broker has ended by itself.
 func (s *System) Ended(t testing.TB) {
