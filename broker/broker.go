@@ -76,7 +76,7 @@ type Broker struct {
 
 	numbers   *numbers
 	responses *responses
-	pipes     chan struct{} // who reads an answer from a pipe; bounded
+	pipes     pipes
 
 	// The queue of the owner. post never blocks.
 	mu      sync.Mutex
@@ -111,7 +111,6 @@ func New(ctx context.Context, config Config) (*Broker, error) {
 		log:       config.Log,
 		admin:     uint32(os.Geteuid()),
 		numbers:   newNumbers(),
-		pipes:     make(chan struct{}, maxPipes),
 		wakeup:    make(chan struct{}, 1),
 		sessions:  make(map[uint64]*session),
 		prompts:   make(map[uint64]*prompt),

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,9 +19,9 @@ import (
 const (
 	// pipeTimeout is how long a pipe may take to end.
 	pipeTimeout = 10 * time.Second
-	// maxPipes bounds how many pipes are waited for at once: each wait holds
-	// a thread.
-	maxPipes = 32
+	// maxPipes bounds how many pipes of one uid are waited for at once: each wait
+	// holds a thread.
+	maxPipes = 16
 )
 
 // normalise makes what a caller's descriptor holds into a sealed memfd: the
@@ -28,7 +29,7 @@ const (
 // are in our memory: the kernel moves them from descriptor to descriptor. The
 // caller's descriptor stays open and its flags as they are; the memfd is the
 // result's owner's to close.
-func (b *Broker) normalise(ctx context.Context, fd int) (*os.File, error) {
+func (b *Broker) normalise(ctx context.Context, uid uint32, fd int) (*os.File, error) {
 	var st unix.Stat_t
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err == nil {
@@ -42,17 +43,57 @@ func (b *Broker) normalise(ctx context.Context, fd int) (*os.File, error) {
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFIFO:
-		select {
-		case b.pipes <- struct{}{}:
-			defer func() { <-b.pipes }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		leave, err := b.pipes.enter(ctx, uid)
+		if err != nil {
+			return nil, err
 		}
+		defer leave()
 		return drainPipe(fd, pipeTimeout)
 	case unix.S_IFREG:
 		return copyMemfd(fd, &st)
 	}
 	return nil, invalid("the descriptor of the response is %s: pass a sealed memfd or the reading end of a pipe", kindOf(st.Mode))
+}
+
+// pipes are who reads answers from pipes. Those of one uid wait for each other, and
+// for nobody else's: a pipe may take all its time.
+type pipes struct {
+	mu sync.Mutex
+	by map[uint32]*pipesOf
+}
+
+type pipesOf struct {
+	slots chan struct{}
+	users int // who has a slot, or waits for one
+}
+
+// enter waits for a slot of a uid, until the context ends; leave gives it back.
+func (p *pipes) enter(ctx context.Context, uid uint32) (leave func(), err error) {
+	p.mu.Lock()
+	own := p.by[uid]
+	if own == nil {
+		own = &pipesOf{slots: make(chan struct{}, maxPipes)}
+		if p.by == nil {
+			p.by = make(map[uint32]*pipesOf)
+		}
+		p.by[uid] = own
+	}
+	own.users++
+	p.mu.Unlock()
+	forget := func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if own.users--; own.users == 0 {
+			delete(p.by, uid)
+		}
+	}
+	select {
+	case own.slots <- struct{}{}:
+		return func() { <-own.slots; forget() }, nil
+	case <-ctx.Done():
+		forget()
+		return nil, ctx.Err()
+	}
 }
 
 func kindOf(mode uint32) string {

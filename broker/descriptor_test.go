@@ -122,8 +122,8 @@ func TestADescriptorBecomesASealedMemfd(t *testing.T) {
 		{"a socket", socket, "", api.InvalidArgument, "a socket"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := &Broker{pipes: make(chan struct{}, maxPipes)}
-			f, err := b.normalise(t.Context(), int(c.f.Fd()))
+			b := new(Broker)
+			f, err := b.normalise(t.Context(), 0, int(c.f.Fd()))
 			if c.code != "" {
 				if !errors.Is(err, c.code) || !strings.Contains(err.Error(), c.says) {
 					t.Fatalf("error %v, want %s with %q", err, c.code, c.says)

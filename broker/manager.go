@@ -129,7 +129,7 @@ func answerPromptFD(b *Broker, ctx context.Context, t target) ([]any, error) {
 		return nil, err
 	}
 	return nil, b.answer(ctx, t.call, t.call.Args[0].(uint64), func() (*os.File, error) {
-		return b.normalise(ctx, fd)
+		return b.normalise(ctx, t.call.Caller.UID, fd)
 	})
 }
 

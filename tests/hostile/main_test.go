@@ -10,6 +10,7 @@
 //	tree_test.go    which objects, interfaces and members there are
 //	values_test.go  arguments
 //	calls_test.go   the calls, and what may be the reply
+//	agent_test.go   agents that do what is wrong
 //	flood_test.go   a uid that calls without end, and what that costs others
 package hostile
 
