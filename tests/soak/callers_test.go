@@ -53,6 +53,7 @@ type crowd struct {
 	b       *bench
 	agents  []*api.Client
 	kinds   []kind
+	atOnce  int          // how many of them
 	done    atomic.Int64 // things that were done
 	broken  atomic.Int64 // of these that a broker's end has cut short
 	between bool         // a broker may end meanwhile
@@ -65,7 +66,7 @@ type crowd struct {
 // run has things done until more says that there is nothing more to do.
 func (c *crowd) run(more func() bool) {
 	var wait sync.WaitGroup
-	for range callers {
+	for range c.atOnce {
 		wait.Go(func() {
 			for c.visit(more) {
 			}
@@ -159,7 +160,7 @@ func (c *crowd) round(t testing.TB, name string, things int64, idle usage) usage
 // of a run that is not quick take so long together.
 func (c *crowd) steadily(t testing.TB, together time.Duration, quick bool, idle usage) (seen []usage, things int64) {
 	t.Helper()
-	things = callers
+	things = int64(c.atOnce)
 	if quick {
 		c.run(func() bool { return c.done.Load() < things })
 	} else {
@@ -180,7 +181,7 @@ func TestCallersComeAndGo(t *testing.T) {
 	all, quick := length(t)
 	b := start(t)
 	b.remember(t, remembered)
-	c := &crowd{b: b, agents: b.agents(t, agents), kinds: kinds}
+	c := &crowd{b: b, agents: b.agents(t, agents), kinds: kinds, atOnce: callers}
 	if quick { // an ended session that lingered is kept for half a minute
 		c.kinds = kinds[:len(kinds)-1]
 	}

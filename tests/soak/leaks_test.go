@@ -10,15 +10,16 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // leaks are brokers that forget to let go of something: a place in the source, and what
 // stands there instead. Each must be seen in what is named.
 var leaks = []struct{ name, file, right, wrong, seen string }{
 	{"who has left the bus", "broker/bus/peers.go", "\tdelete(p.by, name)\n\tif peer != nil {", "\tif peer != nil {", "broker objects"},
-	{"the pipe of a question", "broker/response.go", "\t_ = unix.Close(r.fd) // and", "\t// and", "broker descriptors"},
+	{"the processes of workers", "broker/workers/worker.go", "\t\t_ = unix.Close(w.pidfd)\n", "\t\t_ = unix.Getpid()\n", "broker descriptors"},
 	{"a goroutine for each answer", "broker/answer.go", "\tlate := time.NewTimer(verdictTimeout)\n", "\tgo func() { select {} }()\n\tlate := time.NewTimer(verdictTimeout)\n", "broker goroutines"},
-	{"the files of systemd's agents", "api/askpassword/post.go", "\t\tq.place.remove(sockPrefix + q.id)\n\t\t_ = q.socket.Close()", "\t\t_ = q.socket.Close()", "request files"},
+	{"the files of systemd's agents", "api/askpassword/post.go", "\t\tq.place.remove(askPrefix + q.id)\n", "", "request files"},
 }
 
 // mutant builds a broker with a leak, with the source as it is otherwise.
@@ -61,8 +62,8 @@ func (b *bench) exchange(t testing.TB, path string) {
 	b.RestartAs(t, path)
 }
 
-// What looks for leaks must find them. Each takes half a minute, so the quick run has
-// nothing of it.
+// What looks for leaks must find them. Each takes half a minute, so the quick run
+// has nothing of it.
 func TestBrokersThatLeakAreNoticed(t *testing.T) {
 	if _, quick := length(t); quick {
 		t.Log("make soak tries them")
@@ -73,8 +74,9 @@ func TestBrokersThatLeakAreNoticed(t *testing.T) {
 			b := start(t)
 			b.exchange(t, mutant(t, leak.file, leak.right, leak.wrong))
 			b.remember(t, 1)
-			c := &crowd{b: b, agents: b.agents(t, agents), kinds: kinds[:len(kinds)-1]}
+			c := &crowd{b: b, agents: b.agents(t, 2), kinds: kinds[:len(kinds)-1], atOnce: 24}
 			idle := b.idle(t)
+			b.patience = 3 * time.Second // for what will not go
 			said := &listener{TB: t}
 			seen, things := c.steadily(said, 0, true, idle)
 			found := strings.Join(append(said.errors, growth(seen, int(things))...), "\n")

@@ -90,6 +90,8 @@ type bench struct {
 	files *files
 	desk  *figures.Desk
 	conn  *dbus.Conn // to ask the bus
+
+	patience time.Duration // how long what nobody uses any more may take to go
 }
 
 // allowed is what another uid may do here: open some, and ask some.
@@ -117,13 +119,13 @@ func start(t testing.TB) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(short) })
-	b := &bench{files: watchFiles(t, t.TempDir())}
+	b := &bench{files: watchFiles(t, t.TempDir()), patience: patience}
 	if b.desk, err = figures.Open(filepath.Join(short, "desk")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.desk.Close() })
 	t.Setenv(figures.Variable, filepath.Join(short, "desk"))
-	if err := os.Mkdir(filepath.Join(short, "rules"), 0o755); err == nil {
+	if err = os.Mkdir(filepath.Join(short, "rules"), 0o755); err == nil {
 		err = os.WriteFile(filepath.Join(short, "rules", "soak.toml"), []byte(allowed), 0o644)
 	}
 	if err != nil {

@@ -192,12 +192,12 @@ func inKiB(pid int, field string) int64 {
 const pause = 20 * time.Millisecond
 
 // settle waits until all that is counted is as it was when nobody did anything, and
-// adds what is weighed. What is not after patience is an error: it was left.
+// adds what is weighed. What is not after b.patience is an error: it was left.
 func (b *bench) settle(t testing.TB, when string, idle usage) usage {
 	t.Helper()
 	again := time.NewTicker(pause)
 	defer again.Stop()
-	late := time.Now().Add(patience)
+	late := time.Now().Add(b.patience)
 	u := b.count(t)
 	for len(u.left(idle)) > 0 && time.Now().Before(late) {
 		<-again.C
