@@ -23,6 +23,7 @@ package model
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -93,4 +94,5 @@ func TestTheBrokerDoesWhatTheModelAllows(t *testing.T) {
 		})
 		w.finish()
 	})
+	t.Attr("saw", fmt.Sprintf("%d steps of the model, with %d answers and %d brokers killed, and all came to what it says", b.steps, len(b.texts), b.kills))
 }

@@ -68,6 +68,7 @@ func (w *world) removed(s *session) {
 // restarts kills the broker while something is under way.
 func (w *world) restarts(underWay, meanwhile func()) {
 	w.down = true
+	w.kills++
 	together(underWay, func() { w.Kill(w.t) })
 	w.loseWaiters()
 	for _, s := range w.sessions {

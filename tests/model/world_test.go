@@ -29,8 +29,10 @@ type bench struct {
 	left    map[uint64]bool   // sessions of earlier runs that have ended and may be listed yet
 	notes   string            // where modules write what they were given
 	texts   map[string]*text  // every answer that there was
-	unclean bool              // the last run has failed half-way
-	down    bool              // the broker was killed
+	steps   int
+	kills   int  // of brokers
+	unclean bool // the last run has failed half-way
+	down    bool // the broker was killed
 }
 
 // world is one run.
@@ -102,6 +104,7 @@ func (w *world) clear() {
 // says, and says the same wherever it is asked.
 func (w *world) check(rt *rapid.T) {
 	w.rt = rt
+	w.steps++
 	w.settle()
 	for _, s := range w.sessions {
 		if s.listed {
