@@ -97,14 +97,9 @@ func (q *question) isWrong(text string) bool {
 	return q.step == password && text != right && q.s.attempt == q.s.attempts
 }
 
-// wouldFail reports whether an answer is the end of the session.
-func (q *question) wouldFail(text string) bool {
-	return q.isWrong(text) && (!q.s.alternatives || q.s.isHalf())
-}
-
 // isHalf reports whether one alternative has failed, and the other may go on.
 func (s *session) isHalf() bool {
-	return s.alternatives && s.used == "" && len(s.failed) > 0 && !s.over()
+	return s.alternatives && s.used == "" && len(s.failed) > 0 && !s.over() && s.may == nil
 }
 
 // lost is the alternative that has failed, when one has.

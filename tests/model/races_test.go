@@ -66,7 +66,7 @@ func (w *world) answerAnd(rt *rapid.T, q *question, end func(), as ending) {
 	outcome := w.outcome(q.number)
 	switch {
 	case outcome == api.OutcomeAnswered && answered == nil:
-		if q.wouldFail(text) {
+		if q.isWrong(text) { // also of alternatives: the main one's failure is the end that was asked for
 			ways = append(ways, ending{api.StateFailed, api.AuthenticationFailed})
 		}
 		q.s.takes(q, text)
