@@ -75,10 +75,21 @@ func (w *Worker) Bind(e Events) bool {
 // never waits; a worker that does not take packets is an error.
 func (w *Worker) Send(m *worker.ToWorker, fds ...int) error { return w.conn.Send(m, fds...) }
 
-// Refuse tells a worker, whose session the broker does not take, to close it.
+// Refuse tells a worker, whose session the broker does not take, to close it. What it says
+// until then is not heard.
 func (w *Worker) Refuse() {
+	w.mu.Lock()
+	w.events = unheard{}
+	w.mu.Unlock()
 	_ = w.Send(&worker.ToWorker{Message: &worker.ToWorker_Close{Close: &worker.Close{}}})
 }
+
+// unheard are the Events of a worker that was refused: nobody has asked it to be silent
+// while it closes.
+type unheard struct{}
+
+func (unheard) Packet(*worker.ToBroker) {}
+func (unheard) Lost(error)              {}
 
 // Kill ends the process, PAM or not. It does nothing when the process is not
 // certain to be this worker.
