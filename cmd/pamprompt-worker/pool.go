@@ -37,6 +37,7 @@ type pool struct {
 	idle     map[*child]bool
 	pending  int           // to be started when delay is over
 	delay    time.Duration // before the next start after an early death; 0 when all is well
+	failing  bool          // none could be started at the last try, and the log knows
 	stopping bool
 }
 
@@ -167,10 +168,17 @@ func (p *pool) replace() {
 func (p *pool) refill() {
 	for ; p.pending > 0 && !p.stopping; p.pending-- {
 		if err := p.start(); err != nil {
-			p.log.Error("start a worker", "error", err)
+			if !p.failing {
+				p.log.Error("workers cannot be started; this is tried again", "error", err)
+			}
+			p.failing = true
 			p.delay = min(max(2*p.delay, firstRestart), lastRestart)
 			time.AfterFunc(p.delay, func() { p.events <- event{} })
 			return
+		}
+		if p.failing {
+			p.failing = false
+			p.log.Info("workers can be started again")
 		}
 	}
 }

@@ -9,6 +9,7 @@
 //	bus_test.go    the bus ends and comes again, or answers nothing for a while
 //	log_test.go    nobody takes what is logged
 //	files_test.go  descriptors run out
+//	start_test.go  no worker can be started
 //	clock_test.go  another clock since boot
 package surroundings
 
