@@ -22,14 +22,21 @@ import (
 // is of the session they may change as they like: directory, root, umask, identity,
 // limits.
 type belongings struct {
-	standardError int                 // a copy of it; -1 for none
-	poller        map[int]unix.Stat_t // the descriptors by which the Go runtime waits for anything
+	standardError int            // a copy of it; -1 for none
+	poller        map[int]waiter // the descriptors by which the Go runtime waits for anything
+}
+
+// waiter is a descriptor of the Go runtime's own: an epoll, or the eventfd that ends its
+// wait.
+type waiter struct {
+	unix.Stat_t
+	epoll bool
 }
 
 // noteBelongings is called before the first module runs.
 func noteBelongings() *belongings {
 	C.note_signals()
-	o := &belongings{standardError: -1, poller: map[int]unix.Stat_t{}}
+	o := &belongings{standardError: -1, poller: map[int]waiter{}}
 	if copied, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 3); err == nil {
 		o.standardError = copied
 	}
@@ -39,7 +46,7 @@ func noteBelongings() *belongings {
 		fd, err := strconv.Atoi(filepath.Base(link))
 		var st unix.Stat_t
 		if err == nil && (to == "anon_inode:[eventpoll]" || to == "anon_inode:[eventfd]") && unix.Fstat(fd, &st) == nil {
-			o.poller[fd] = st
+			o.poller[fd] = waiter{st, to == "anon_inode:[eventpoll]"}
 		}
 	}
 	return o
@@ -79,12 +86,31 @@ func (o *belongings) whole(s *session) {
 			continue
 		}
 		o.refill() // for the log
+		o.pretend()
 		phase := s.phase()
 		f := &failure{code: workerFailed, status: pam.ErrSystem, phase: phase,
 			text: fmt.Sprintf("a module closed descriptors of the worker in phase %s; PAM was not closed", phase.Word())}
 		s.log.Error("the worker ends", "session", s.start().GetSession(), "why", f.text)
 		s.fail(f)
 		os.Exit(1)
+	}
+}
+
+// pretend puts something in the place of what the runtime waits by. Nothing comes of it, but
+// for as long as it takes to say what has happened timers work, and nothing crashes.
+func (o *belongings) pretend() {
+	for fd, was := range o.poller {
+		var other int
+		var err error
+		if was.epoll {
+			other, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		} else {
+			other, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+		}
+		if err == nil && other != fd {
+			_ = unix.Dup3(other, fd, unix.O_CLOEXEC)
+			_ = unix.Close(other)
+		}
 	}
 }
 
