@@ -74,6 +74,9 @@ type Broker struct {
 	running   context.Context // until this ends,
 	stopAside func()          // by this
 
+	named   chan struct{} // closed when the name is ours: what is sent before is believed by nobody
+	rebuilt chan struct{} // closed when the sessions of workers that had waited for us are known
+
 	numbers   *numbers
 	responses *responses
 	pipes     pipes
@@ -110,6 +113,8 @@ func New(ctx context.Context, config Config) (*Broker, error) {
 		config:    config,
 		log:       config.Log,
 		admin:     uint32(os.Geteuid()),
+		named:     make(chan struct{}),
+		rebuilt:   make(chan struct{}),
 		numbers:   newNumbers(),
 		wakeup:    make(chan struct{}, 1),
 		sessions:  make(map[uint64]*session),
@@ -143,7 +148,12 @@ func New(ctx context.Context, config Config) (*Broker, error) {
 		Log: config.Log,
 		Handler: func(ctx context.Context, call *bus.Call) ([]any, error) {
 			<-connected
-			return b.dispatch(ctx, call)
+			select {
+			case <-b.rebuilt:
+				return b.dispatch(ctx, call)
+			case <-b.running.Done():
+				return nil, errNotServing
+			}
 		},
 		Gone: func(p *bus.Peer) { b.post(func() { b.left(p) }) },
 	})
@@ -166,7 +176,7 @@ func New(ctx context.Context, config Config) (*Broker, error) {
 func (b *Broker) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	wait.Go(func() {
-		if err := b.config.Pool.Serve(b.adopt); err != nil {
+		if err := b.config.Pool.Serve(b.adoptInTime); err != nil {
 			b.log.Error("the worker socket failed", "error", err)
 		}
 	})
@@ -211,8 +221,10 @@ func (b *Broker) serve(ctx context.Context, named func()) error {
 	if err := b.bus.Own(ctx, api.BusName); err != nil {
 		return fmt.Errorf("take the name %s: %w", api.BusName, err)
 	}
+	close(b.named)
 	named()
 	b.log.Info("serving", "name", api.BusName, "version", b.config.Version)
+	b.awaitReturns(ctx)
 	b.config.Ready()
 	select {
 	case <-ctx.Done():

@@ -36,6 +36,7 @@ func startOnBus(t *testing.T) (*Broker, string, func() *workers.Worker) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	close(b.rebuilt)
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)

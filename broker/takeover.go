@@ -4,14 +4,46 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/worker"
 	"github.com/pamprompt/pamprompt/broker/bus"
 	"github.com/pamprompt/pamprompt/broker/workers"
 )
+
+// returnsWithin is how long calls wait for the sessions of workers that dialled before there
+// was a broker. They say what they have at once; one that is stopped does not.
+const returnsWithin = time.Second
+
+var errNotServing = errors.New("the broker ends")
+
+// adoptInTime is adopt when the name is ours: an opener that is told again what was
+// asked would not believe anybody else.
+func (b *Broker) adoptInTime(w *workers.Worker, d *worker.Session) {
+	select {
+	case <-b.named:
+		b.adopt(w, d)
+	case <-b.running.Done():
+	}
+}
+
+// awaitReturns has calls wait until all sessions are known whose workers have been
+// waiting for a broker: under systemd those of the last one, whose socket it kept.
+// A call about one of them would be told that there is none.
+func (b *Broker) awaitReturns(ctx context.Context) {
+	late := time.NewTimer(returnsWithin)
+	defer late.Stop()
+	select {
+	case <-b.config.Pool.Returned():
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	close(b.rebuilt)
+}
 
 // adopt takes over a worker that comes with a session. It runs in the
 // worker's reader.

@@ -26,14 +26,18 @@ func dialForever(c Config, s *session) {
 		dialled := time.Now()
 		took, err := serve(c.Socket, s)
 		c.Log.Debug("no connection to the broker", "socket", c.Socket, "error", err)
-		if took || time.Since(dialled) > lastRedial {
+		lasted := time.Since(dialled) > lastRedial
+		if took || lasted {
 			delay, away = firstRedial, time.Now()
+		}
+		if lasted { // at once: a socket that systemd keeps is there, and the next broker looks who waits
+			delay = 0
 		}
 		if c.BrokerTimeout > 0 && time.Since(away) > c.BrokerTimeout {
 			s.abandon(c.BrokerTimeout)
 		}
 		time.Sleep(delay)
-		delay = min(2*delay, lastRedial)
+		delay = min(max(2*delay, firstRedial), lastRedial)
 	}
 }
 

@@ -126,9 +126,11 @@ func ended(pidfd int) bool {
 	return err == nil && n > 0
 }
 
-// read is the life of a connection: Hello, then packets until the end.
-func (w *Worker) read() {
+// read is the life of a connection: Hello, after which said is called, then packets until
+// the end.
+func (w *Worker) read(said func()) {
 	err := w.hello()
+	said()
 	for err == nil {
 		err = w.packet()
 	}

@@ -59,6 +59,9 @@ type Pool struct {
 	done  bool
 
 	trouble error // why none can be accepted at present; nil while one can
+
+	early    sync.WaitGroup // connections that waited before Serve, until they have said Hello
+	returned chan struct{}
 }
 
 // Listen makes the socket at path, in a directory that only its owner may
@@ -84,7 +87,7 @@ func Listen(path string, log *slog.Logger) (*Pool, error) {
 // On takes a socket that somebody else has made, such as the service manager,
 // and leaves it in its place at the end.
 func On(l *net.UnixListener, log *slog.Logger) *Pool {
-	return &Pool{listener: l, log: log, all: make(map[*Worker]struct{})}
+	return &Pool{listener: l, log: log, all: make(map[*Worker]struct{}), returned: make(chan struct{})}
 }
 
 // removeStale removes a socket that nobody listens on.
@@ -106,17 +109,28 @@ func removeStale(path string) error {
 	return nil
 }
 
+// Returned is closed when all connections that waited before Serve have said who they
+// are, and are idle, adopted or gone.
+func (p *Pool) Returned() <-chan struct{} { return p.returned }
+
 // Serve accepts workers until Close. It returns nil then.
 func (p *Pool) Serve(adopt Adopt) error {
 	p.adopt = adopt
 	pause := firstPause
-	for {
+	for waited := true; ; {
+		if waited && !p.pending() {
+			waited = false
+			go func() {
+				p.early.Wait()
+				close(p.returned)
+			}()
+		}
 		c, err := p.listener.AcceptUnix()
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if err == nil {
-			err = p.accept(c)
+			err = p.accept(c, waited)
 			if err != nil && !scarce(err) {
 				p.log.Warn("a connection to the worker socket was refused", "error", err)
 				continue
@@ -176,7 +190,18 @@ func (p *Pool) note(err error) {
 	}
 }
 
-func (p *Pool) accept(c *net.UnixConn) error {
+// pending reports whether somebody waits to be accepted.
+func (p *Pool) pending() bool {
+	raw, err := p.listener.SyscallConn()
+	n := 0
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) })
+	}
+	return err == nil && n > 0
+}
+
+// accept takes a connection, which is one of those that have waited if it is early.
+func (p *Pool) accept(c *net.UnixConn, early bool) error {
 	conn, err := worker.NewConn(c)
 	if err != nil {
 		return err
@@ -202,7 +227,12 @@ func (p *Pool) accept(c *net.UnixConn) error {
 		w.Close()
 		return fmt.Errorf("there are %d already", maxConnections)
 	}
-	go w.read()
+	said := func() {}
+	if early {
+		p.early.Add(1)
+		said = p.early.Done
+	}
+	go w.read(said)
 	if w.process != nil {
 		go w.watch()
 	}
