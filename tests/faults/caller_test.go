@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/tests/system"
 )
@@ -48,21 +46,6 @@ func TestACallerIsKilledAtEachStage(t *testing.T) {
 			agent.removed(id)
 		}
 	}
-	t.Run("while its answer is on the way", func(t *testing.T) {
-		caller := b.at("open", "ask-auth", "root")
-		id := opening("ask-auth")
-		caller.see("Code: ")
-		stop(t, agent.leader(agent.Session(id)))
-		worker := agent.leader(agent.Session(id))
-		caller.press("whole\r")
-		b.until("the answer has taken its slot", func() bool {
-			p, err := agent.Prompts(within(t))
-			return err == nil && len(p) == 1 // that of the bystander
-		})
-		caller.dies()
-		kill(t, worker, unix.SIGCONT)
-		agent.removed(id)
-	})
 	t.Run("while it closes", func(t *testing.T) {
 		caller := b.at("open", "closes", "root")
 		s := next(agent, func(e api.SessionChanged) bool { return e.State == api.StateOpen })
