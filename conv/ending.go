@@ -78,6 +78,20 @@ func (s *session) abandon(away time.Duration) {
 	s.close()
 }
 
+// abandonUnheard is abandon when nobody has taken what was said on a connection: systemd keeps
+// the socket, and has it dialled, also when no broker ever starts. One that does takes
+// everything sooner or later, but may not have taken yet what was said a moment ago.
+func (s *session) abandonUnheard(conn *worker.Conn, away time.Duration) {
+	const looks = 20
+	for range looks {
+		if conn.Taken() {
+			return
+		}
+		time.Sleep(min(away, 5*time.Second) / looks)
+	}
+	s.abandon(away)
+}
+
 // isClosed tells whether Close came.
 func (s *session) isClosed() bool {
 	s.mu.Lock()

@@ -24,34 +24,40 @@ func dialForever(c Config, s *session) {
 	delay, away := firstRedial, time.Now()
 	for {
 		dialled := time.Now()
-		took, err := serve(c.Socket, s)
+		took, err := serve(c, s, away)
 		c.Log.Debug("no connection to the broker", "socket", c.Socket, "error", err)
-		lasted := time.Since(dialled) > lastRedial
-		if took || lasted {
-			delay, away = firstRedial, time.Now()
-		}
-		if lasted { // at once: a socket that systemd keeps is there, and the next broker looks who waits
-			delay = 0
+		lasted := time.Since(dialled)
+		if took || lasted > lastRedial {
+			away = time.Now()
 		}
 		if c.BrokerTimeout > 0 && time.Since(away) > c.BrokerTimeout {
 			s.abandon(c.BrokerTimeout)
 		}
-		time.Sleep(delay)
-		delay = min(max(2*delay, firstRedial), lastRedial)
+		// As a rule at once: where systemd keeps the socket it is there, and the next
+		// broker looks who waits. Only what is over at once is tried less and less.
+		if took || lasted > delay {
+			delay = firstRedial
+			continue
+		}
+		time.Sleep(delay - lasted)
+		delay = min(2*delay, lastRedial)
 	}
 }
 
 // serve dials the broker, says Hello and hands on what comes, until the
 // connection ends. It reports whether the broker said anything of use: one that
 // does not is dialled again with patience.
-func serve(socket string, s *session) (took bool, err error) {
-	conn, err := dial(socket)
+func serve(c Config, s *session, away time.Time) (took bool, err error) {
+	conn, err := dial(c.Socket)
 	if err != nil {
 		return false, err
 	}
 	defer s.detach(conn)
 	if err := s.attach(conn); err != nil {
 		return false, err
+	}
+	if c.BrokerTimeout > 0 {
+		defer time.AfterFunc(time.Until(away.Add(c.BrokerTimeout)), func() { s.abandonUnheard(conn, c.BrokerTimeout) }).Stop()
 	}
 	for {
 		m := new(worker.ToWorker)

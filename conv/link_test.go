@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
@@ -94,27 +95,41 @@ func TestABrokerThatComesBackWhileTheSessionIsOpen(t *testing.T) {
 }
 
 func TestASessionThatNobodyLooksAfterIsClosed(t *testing.T) {
+	t.Run("nobody listens", func(t *testing.T) { abandoned(t, false) })
+	// As with systemd's socket of a broker that does not start.
+	t.Run("nobody accepts", func(t *testing.T) { abandoned(t, true) })
+}
+
+func abandoned(t *testing.T, listens bool) {
 	dir := stack(t, "session required {probe} close:log={dir}/log")
 	fifo := filepath.Join(dir, "log") // so that the test hears of it when it happens
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	log, err := os.OpenFile(fifo, os.O_RDWR|unix.O_NONBLOCK, 0) // with a deadline
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
+	if err := log.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	broker := convtest.Listen(t)
 	process := convtest.Run(t, nil, "--idle", "--socket", broker.Socket, "--pam-dir", dir, "--broker-timeout", "100ms")
 	peer := broker.Accept()
 	peer.Start(convtest.Start("test", "root"))
 	peer.Expect(everyPhase[:7]...)
 	broker.Leave()
+	if listens {
+		broker.Return()
+	}
 	peer.Leave()
 	if line, err := bufio.NewReader(log).ReadString('\n'); line != "close\n" {
 		t.Errorf("the module wrote %q, %v", line, err)
 	}
-	broker.Return()
+	if !listens {
+		broker.Return()
+	}
 	convtest.Continue(broker.Accept())
 	process.Wait()
 }

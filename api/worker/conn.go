@@ -106,6 +106,15 @@ func (c *Conn) Close() error { return c.c.Close() }
 // has ended while something else holds its end of the connection.
 func (c *Conn) CloseRead() error { return c.c.CloseRead() }
 
+// Taken reports whether the other side has received all that was sent, or is gone. What is
+// not accepted yet has received nothing.
+func (c *Conn) Taken() bool {
+	var left int
+	var err error
+	controlErr := c.raw.Control(func(fd uintptr) { left, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }) // unix(7)
+	return controlErr != nil || err != nil || left == 0
+}
+
 // Send sends one packet with these descriptors, which stay the caller's. It
 // never waits: when the other side does not take packets it fails with ErrBusy.
 func (c *Conn) Send(m proto.Message, fds ...int) error { return c.send(m, false, fds) }
