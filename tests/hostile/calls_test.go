@@ -137,7 +137,7 @@ func TestAUserWhoMayDoNothingCallsEverything(t *testing.T) {
 	t.Logf("%d calls", calls)
 	_ = other.Close()
 	b.survived(kept)
-	b.unharmed(pid, before)
+	b.unharmed(kept, pid, before)
 }
 
 // Root tries everything on all that is not to survive, many calls at once.
@@ -154,11 +154,11 @@ func TestRootCallsEverything(t *testing.T) {
 	}
 	t.Logf("%d calls", calls)
 	b.survived(kept)
-	b.unharmed(pid, before)
+	b.unharmed(kept, pid, before)
 }
 
 // unharmed checks the broker itself.
-func (b *bench) unharmed(pid uint32, before int) {
+func (b *bench) unharmed(kept *set, pid uint32, before int) {
 	b.t.Helper()
 	b.must(b.call(b.root, api.RootPath, "org.freedesktop.DBus.Peer.Ping"))
 	now, after := b.broker()
@@ -171,13 +171,19 @@ func (b *bench) unharmed(pid uint32, before int) {
 	if log := b.Log(); strings.Contains(log, "panic") {
 		b.t.Error("a method panicked")
 	}
-	b.quiet()
+	b.quiet(kept)
 }
 
 // quiet checks that no goroutine is at work on a call, by the report of a broker that
 // is made to end. The next one has its sessions.
-func (b *bench) quiet() {
+func (b *bench) quiet(kept *set) {
 	b.t.Helper()
+	conn := b.Conn(b.t)
+	added := make(chan *dbus.Signal, 64)
+	conn.Signal(added)
+	if err := conn.AddMatchSignal(dbus.WithMatchInterface(api.ManagerInterface), dbus.WithMatchMember("SessionAdded")); err != nil {
+		b.t.Fatal(err)
+	}
 	before := len(b.Log())
 	b.Signal(b.t, syscall.SIGQUIT)
 	b.Ended(b.t)
@@ -194,4 +200,15 @@ func (b *bench) quiet() {
 		b.t.Logf("the broker has %d goroutines", n)
 	}
 	b.Restart(b.t)
+	// The broker serves before its workers are back: what ends all sessions at the end
+	// of the test does not know of those that are not.
+	late, away := time.After(patience), map[dbus.ObjectPath]bool{kept.open: true, kept.waiting: true}
+	for len(away) > 0 {
+		select {
+		case signal := <-added:
+			delete(away, signal.Body[1].(dbus.ObjectPath))
+		case <-late:
+			b.t.Fatalf("%v have not come back", slices.Collect(maps.Keys(away)))
+		}
+	}
 }
