@@ -10,7 +10,9 @@
 //	tree_test.go    which objects, interfaces and members there are
 //	values_test.go  arguments
 //	calls_test.go   the calls, and what may be the reply
-//	agent_test.go   agents that do what is wrong
+//	agent_test.go   agents that take all the time that they get
+//	misbehaving_test.go  agents that come and go, and give answers that are none
+//	forged_test.go  who speaks as the broker does
 //	flood_test.go   a uid that calls without end, and what that costs others
 package hostile
 
