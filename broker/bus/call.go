@@ -217,6 +217,9 @@ func (c *Conn) wrap(m *dbus.Message, sender string) (reply []any, err error) {
 	ctx, cancel := context.WithTimeout(c.conn.Context(), lookupTimeout)
 	call.Caller, err = c.Peer(ctx, sender)
 	cancel()
+	if err != nil && c.conn.Context().Err() != nil {
+		return nil, err // the bus has ended, which is said once
+	}
 	if err != nil {
 		c.log.Warn("caller refused", "sender", sender, "member", call.Member, "why", err)
 		return nil, &api.Error{Code: api.AccessDenied, Text: "who calls could not be established"}

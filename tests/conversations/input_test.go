@@ -80,6 +80,7 @@ func TestQuestionsThatAreWrong(t *testing.T) {
 	if err := call(conn, api.RootPath, api.ManagerInterface+".OpenConversation", "ftp", "anna", one("pid", uint32(os.Getpid()))).Store(&id, &path); err != nil {
 		t.Fatal(err)
 	}
+	b.watches()
 	before := b.descriptors()
 	packet := base64.StdEncoding.EncodeToString
 	many := make([]string, 65)

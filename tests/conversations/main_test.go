@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -161,10 +162,22 @@ func (b *bench) open() (names []string) {
 // descriptors is how many there are.
 func (b *bench) descriptors() int { b.t.Helper(); return len(b.open()) }
 
+// watches waits until the broker looks after the files of systemd's agents, which it begins
+// when it has the name.
+func (b *bench) watches() {
+	b.t.Helper()
+	for deadline := time.Now().Add(patience); !slices.Contains(b.open(), "anon_inode:inotify"); {
+		if time.Now().After(deadline) {
+			b.t.Fatalf("the broker watches no directory: %q", b.open())
+		}
+	}
+}
+
 // warm is descriptors when the broker has what it keeps, the pipe in which answers come
 // together.
 func (b *bench) warm(c *api.Client) int {
 	b.t.Helper()
+	b.watches()
 	v := converse(b.t, c, api.ConversationOptions{AskPassword: api.AskPasswordNo})
 	id, response := ask(b.t, v, password)
 	next[api.Prompt](b)

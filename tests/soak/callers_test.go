@@ -193,9 +193,10 @@ func TestCallersComeAndGo(t *testing.T) {
 		t.Error(text)
 	}
 	kills, kept := c.storm(t, all/3, quick)
+	lingered := c.left(t)
 	last := b.settle(t, "after the broker was killed", idle)
 	c.complain(t)
-	saw(t, "%d callers at once did %d things of %d kinds in %v (%.0f a second), each round %d; then the broker was killed %d times, which cut short %d of %d things, and %d of %d sessions stayed through all of it",
-		callers, steady, len(c.kinds), took.Round(time.Second), float64(steady)/took.Seconds(), things, kills, c.broken.Load(), c.done.Load()-steady, kept, bystanders)
+	saw(t, "%d callers at once did %d things of %d kinds in %v (%.0f a second), each round %d; then the broker was killed %d times, which cut short %d of %d things, and %d of %d sessions stayed through all of it; %d that linger were left by callers who were cut short, and closed",
+		callers, steady, len(c.kinds), took.Round(time.Second), float64(steady)/took.Seconds(), things, kills, c.broken.Load(), c.done.Load()-steady, kept, bystanders, lingered)
 	table(t, column{"idle", idle}, column{"round 1", seen[0]}, column{fmt.Sprint("round ", rounds+1), seen[rounds]}, column{"after kills", last})
 }

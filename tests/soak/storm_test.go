@@ -4,6 +4,7 @@ package soak
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -131,4 +132,30 @@ func (c *crowd) storm(t testing.TB, long time.Duration, quick bool) (kills, kept
 		s.told(within(t))
 	}
 	return kills, s.finish(within(t))
+}
+
+// left closes the sessions that linger though who opened them was cut short, and would have
+// closed them. It returns how many there were; others close by themselves.
+func (c *crowd) left(t testing.TB) (lingered int) {
+	t.Helper()
+	ctx := within(t)
+	sessions, err := c.agents[0].Sessions(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range sessions {
+		session := c.agents[0].Session(info.ID)
+		properties, err := session.Properties(ctx)
+		if errors.Is(err, api.NoSuchSession) || err == nil && (!properties.Linger || properties.State == api.StateClosed) {
+			continue
+		}
+		lingered++
+		if err == nil {
+			err = closed(ctx, session)
+		}
+		if err != nil {
+			t.Errorf("session %d: %v", info.ID, err)
+		}
+	}
+	return lingered
 }
