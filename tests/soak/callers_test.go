@@ -57,6 +57,7 @@ type crowd struct {
 	done    atomic.Int64 // things that were done
 	broken  atomic.Int64 // of these that a broker's end has cut short
 	between bool         // a broker may end meanwhile
+	ends    atomic.Int64 // of brokers
 
 	mu    sync.Mutex
 	wrong []string // what has gone wrong, the first of it
@@ -91,8 +92,10 @@ func (c *crowd) visit(more func() bool) bool {
 	for range stay {
 		n := int(c.done.Add(1))
 		k.n = n % users
-		one := c.kinds[n%len(c.kinds)]
-		if err := one.do(k, ctx); err != nil {
+		one, ends := c.kinds[n%len(c.kinds)], c.ends.Load()
+		if err := one.do(k, ctx); err != nil && c.ends.Load() != ends {
+			c.broken.Add(1) // an answer was under way, or a limit was not known yet
+		} else if err != nil {
 			c.blame(one.name, err)
 		}
 		if !more() {

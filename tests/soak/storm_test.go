@@ -127,6 +127,7 @@ func (c *crowd) storm(t testing.TB, long time.Duration, quick bool) (kills, kept
 	defer tick.Stop()
 	for end := time.Now().Add(long); kills < 2 || !quick && time.Now().Before(end); kills++ {
 		<-tick.C
+		c.ends.Add(1)
 		c.b.Kill(t)
 		c.b.Restart(t)
 		s.told(within(t))
