@@ -92,6 +92,13 @@ func (s *session) abandonUnheard(conn *worker.Conn, away time.Duration) {
 	s.abandon(away)
 }
 
+// hasEnded tells whether the broker is told, or to be told, that the session is over.
+func (s *session) hasEnded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.over()
+}
+
 // isClosed tells whether Close came.
 func (s *session) isClosed() bool {
 	s.mu.Lock()

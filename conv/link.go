@@ -34,13 +34,20 @@ func dialForever(c Config, s *session) {
 			s.abandon(c.BrokerTimeout)
 		}
 		// As a rule at once: where systemd keeps the socket it is there, and the next
-		// broker looks who waits. Only what is over at once is tried less and less.
-		if took || lasted > delay {
+		// broker looks who waits. Only what is over at once is tried less and less. A
+		// session that has ended is no more than told of, if this process is still there.
+		switch {
+		case s.hasEnded():
+			time.Sleep(delay)
+		case lasted > delay:
 			delay = firstRedial
 			continue
+		default:
+			time.Sleep(delay - lasted)
 		}
-		time.Sleep(delay - lasted)
-		delay = min(2*delay, lastRedial)
+		if delay = min(2*delay, lastRedial); took {
+			delay = firstRedial
+		}
 	}
 }
 
