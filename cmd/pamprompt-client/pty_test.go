@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -32,11 +31,7 @@ type person struct {
 	cmd    *exec.Cmd
 	stdout *bufio.Reader
 	stderr bytes.Buffer
-
-	mu     sync.Mutex
-	more   *sync.Cond
-	screen []byte
-	read   int // how much of screen was seen by see
+	screen *pty.Screen
 }
 
 // at starts the client on a terminal, with pipes for what it writes.
@@ -57,7 +52,6 @@ func at(t *testing.T, s *system.System, args ...string) *person {
 func arrive(t *testing.T, s *system.System, cmd *exec.Cmd) *person {
 	t.Helper()
 	p := &person{t: t, cmd: cmd}
-	p.more = sync.NewCond(&p.mu)
 	p.keys, p.tty = pty.Open(t)
 	cmd.Env, cmd.Stdin = s.Environment(), p.tty
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
@@ -71,35 +65,17 @@ func (p *person) sit(args []string) {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		p.watch()
-	}()
+	p.screen = pty.Watch(t, p.keys, tooLong)
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 		_ = p.tty.Close()
 		_ = p.keys.Close()
-		<-over
+		<-p.screen.Over()
 		if t.Failed() {
-			t.Logf("the terminal of %v shows %q, standard error is %q", args, p.screen, &p.stderr)
+			t.Logf("the terminal of %v shows %q, standard error is %q", args, p.screen.Shown(), &p.stderr)
 		}
 	})
-}
-
-func (p *person) watch() {
-	buf := make([]byte, 4096)
-	for {
-		n, err := p.keys.Read(buf)
-		p.mu.Lock()
-		p.screen = append(p.screen, buf[:n]...)
-		p.more.Broadcast()
-		p.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
 }
 
 // tooLong is how long anything may take that a person waits for.
@@ -116,35 +92,13 @@ func (p *person) within() (stop func() bool) {
 }
 
 // see waits until text is on the screen, after what was seen before.
-func (p *person) see(text string) {
-	p.t.Helper()
-	late := false
-	defer time.AfterFunc(tooLong, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		late = true
-		p.more.Broadcast()
-	}).Stop()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for ; ; p.more.Wait() {
-		if i := bytes.Index(p.screen[p.read:], []byte(text)); i >= 0 {
-			p.read += i + len(text)
-			return
-		}
-		if late {
-			p.t.Fatalf("there is no %q in %q", text, p.screen[p.read:])
-		}
-	}
-}
+func (p *person) see(text string) { p.t.Helper(); p.screen.See(text) }
 
 // never checks that text never was on the screen.
 func (p *person) never(text string) {
 	p.t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if bytes.Contains(p.screen, []byte(text)) {
-		p.t.Errorf("%q is in %q", text, p.screen)
+	if screen := p.screen.Shown(); strings.Contains(screen, text) {
+		p.t.Errorf("%q is in %q", text, screen)
 	}
 }
 
@@ -161,12 +115,7 @@ func (p *person) number() uint64 {
 	return id
 }
 
-func (p *person) press(keys string) {
-	p.t.Helper()
-	if _, err := p.keys.WriteString(keys); err != nil {
-		p.t.Fatal(err)
-	}
-}
+func (p *person) press(keys string) { p.t.Helper(); p.screen.Press(keys) }
 
 const (
 	ctrlC  = "\x03"

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -73,9 +72,7 @@ func TestRunOnATerminal(t *testing.T) {
 		p := onTerminal(t, s, "sh", "-c", fmt.Sprintf("head -c %d /dev/zero | tr '\\0' x; echo; echo en''d", size))
 		p.see("end\r\n")
 		p.exits(exitOK)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if got := bytes.Count(p.screen, []byte("x")); got != size {
+		if got := strings.Count(p.screen.Shown(), "x"); got != size {
 			t.Errorf("%d bytes are shown, not %d", got, size)
 		}
 	})

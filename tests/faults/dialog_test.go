@@ -3,14 +3,10 @@
 package faults
 
 import (
-	"bytes"
-	"os"
 	"os/exec"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,81 +16,35 @@ import (
 
 // person is somebody at a terminal on which the client runs.
 type person struct {
-	t    testing.TB
-	keys *os.File
-	cmd  *exec.Cmd
-
-	mu     sync.Mutex
-	more   *sync.Cond
-	screen []byte
-	read   int // how much of it see has seen
+	t      testing.TB
+	cmd    *exec.Cmd
+	screen *pty.Screen
 }
 
 // at runs the client on a terminal of its own. It is killed at the end of the test.
 func (b *bench) at(args ...string) *person {
 	b.t.Helper()
 	keys, tty := pty.Open(b.t)
-	p := &person{t: b.t, keys: keys, cmd: exec.Command(b.Programs.Client, args...)}
-	p.more = sync.NewCond(&p.mu)
+	p := &person{t: b.t, cmd: exec.Command(b.Programs.Client, args...)}
 	p.cmd.Env, p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = b.Environment(), tty, tty, tty
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	if err := p.cmd.Start(); err != nil {
 		b.t.Fatal(err)
 	}
-	over := make(chan struct{})
-	go func() { defer close(over); p.watch() }()
+	p.screen = pty.Watch(b.t, keys, patience)
 	b.t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
 		_ = p.cmd.Wait()
 		_, _ = tty.Close(), keys.Close()
-		<-over
+		<-p.screen.Over()
 	})
 	return p
 }
 
-func (p *person) watch() {
-	buf := make([]byte, 4096)
-	for {
-		n, err := p.keys.Read(buf)
-		p.mu.Lock()
-		p.screen = append(p.screen, buf[:n]...)
-		p.more.Broadcast()
-		p.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
-}
-
 // see waits until a text is on the screen, behind what was seen before.
-func (p *person) see(text string) {
-	p.t.Helper()
-	late := false
-	defer time.AfterFunc(patience, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		late = true
-		p.more.Broadcast()
-	}).Stop()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for ; ; p.more.Wait() {
-		if i := bytes.Index(p.screen[p.read:], []byte(text)); i >= 0 {
-			p.read += i + len(text)
-			return
-		}
-		if late {
-			p.t.Fatalf("there is no %q in %q", text, p.screen[p.read:])
-		}
-	}
-}
+func (p *person) see(text string) { p.t.Helper(); p.screen.See(text) }
 
-func (p *person) press(keys string) {
-	p.t.Helper()
-	if _, err := p.keys.WriteString(keys); err != nil {
-		p.t.Fatal(err)
-	}
-}
+func (p *person) press(keys string) { p.t.Helper(); p.screen.Press(keys) }
 
 // dies ends the program as kill -9 does, and waits until it has ended.
 func (p *person) dies() {

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,22 +19,16 @@ type person struct {
 	b      *bench
 	cmd    *exec.Cmd
 	keys   *os.File
-	over   chan struct{}
 	stdout buffer
 
-	mu     sync.Mutex
-	more   *sync.Cond
-	screen []byte
-	read   int // how much of screen was seen by see
-	late   bool
+	screen *pty.Screen
 }
 
 // at starts the client on a terminal.
 func (b *bench) at(args ...string) *person {
 	b.t.Helper()
 	keys, tty := pty.Open(b.t)
-	p := &person{b: b, keys: keys, over: make(chan struct{})}
-	p.more = sync.NewCond(&p.mu)
+	p := &person{b: b, keys: keys}
 	p.stdout.grown = make(chan struct{}, 1)
 	p.cmd = exec.Command(b.Programs.Client, args...)
 	p.cmd.Env = b.Environment()
@@ -46,10 +39,7 @@ func (b *bench) at(args ...string) *person {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	go func() {
-		defer close(p.over)
-		p.watch()
-	}()
+	p.screen = pty.Watch(b.t, keys, patience)
 	b.t.Cleanup(p.leave)
 	return p
 }
@@ -58,59 +48,16 @@ func (b *bench) at(args ...string) *person {
 func (p *person) leave() {
 	_ = p.cmd.Process.Signal(unix.SIGTERM)
 	_ = p.cmd.Wait()
-	<-p.over // the terminal is nobody's any more
+	<-p.screen.Over() // the terminal is nobody's any more
 	_ = p.keys.Close()
 }
 
-func (p *person) watch() {
-	text := make([]byte, 4096)
-	for {
-		n, err := p.keys.Read(text)
-		p.mu.Lock()
-		p.screen = append(p.screen, text[:n]...)
-		p.more.Broadcast()
-		p.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
-}
-
 // see waits until text is on the screen, after what was seen before.
-func (p *person) see(text string) {
-	p.b.t.Helper()
-	timer := time.AfterFunc(patience, func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.late = true
-		p.more.Broadcast()
-	})
-	defer timer.Stop()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for ; ; p.more.Wait() {
-		if i := bytes.Index(p.screen[p.read:], []byte(text)); i >= 0 {
-			p.read += i + len(text)
-			return
-		}
-		if p.late {
-			p.b.t.Fatalf("there is no %q in %q", text, p.screen[p.read:])
-		}
-	}
-}
+func (p *person) see(text string) { p.b.t.Helper(); p.screen.See(text) }
 
-func (p *person) shown() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return string(p.screen)
-}
+func (p *person) shown() string { return p.screen.Shown() }
 
-func (p *person) press(keys string) {
-	p.b.t.Helper()
-	if _, err := p.keys.WriteString(keys); err != nil {
-		p.b.t.Fatal(err)
-	}
-}
+func (p *person) press(keys string) { p.b.t.Helper(); p.screen.Press(keys) }
 
 // line waits for a line on standard output.
 func (p *person) line() {
