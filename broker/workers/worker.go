@@ -116,13 +116,15 @@ func (w *Worker) Close() {
 // hold its end of the connection, which would never be over then.
 func (w *Worker) watch() {
 	raw, err := w.process.SyscallConn()
-	if err == nil && raw.Read(func(fd uintptr) bool { return ended(int(fd)) }) == nil {
+	if err == nil && raw.Read(func(fd uintptr) bool { return readable(int(fd)) }) == nil {
 		_ = w.conn.CloseRead()
 	}
 }
 
-func ended(pidfd int) bool {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
+// readable reports whether there is something for a descriptor to give: a pidfd's process
+// has ended, somebody has dialled a listener.
+func readable(fd int) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 	return err == nil && n > 0
 }
 

@@ -193,11 +193,11 @@ func (p *Pool) note(err error) {
 // pending reports whether somebody waits to be accepted.
 func (p *Pool) pending() bool {
 	raw, err := p.listener.SyscallConn()
-	n := 0
+	waits := false
 	if err == nil {
-		err = raw.Control(func(fd uintptr) { n, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) })
+		err = raw.Control(func(fd uintptr) { waits = readable(int(fd)) })
 	}
-	return err == nil && n > 0
+	return err == nil && waits
 }
 
 // accept takes a connection, which is one of those that have waited if it is early.
