@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pamprompt/pamprompt/api/secret"
+	"github.com/pamprompt/pamprompt/tests/pids"
 )
 
 // target is a socket, and a request of root's that names it.
@@ -196,7 +197,7 @@ func TestSystemdAsksAndDoesNotRead(t *testing.T) {
 	p, _ := place(t)
 	a := ask(t, p, "Passphrase:")
 	check(t, a.err)
-	check(t, a.signal(unix.SIGSTOP))
+	pids.Stop(t, a.pid)
 	answer := hold(t, "abc")
 	err, begun := error(nil), time.Now()
 	for n := 0; err == nil; n++ {

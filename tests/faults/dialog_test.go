@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/tests/pids"
 	"github.com/pamprompt/pamprompt/tests/pty"
 )
 
@@ -101,7 +102,7 @@ func TestAnAgentIsStoppedWithItsDialogUp(t *testing.T) {
 	const many = 100
 	b := start(t, map[string]string{"asks": stack(t, "fault auth:ask=100")})
 	stopped := b.dialog()
-	stop(t, stopped.cmd.Process.Pid)
+	pids.Stop(t, stopped.cmd.Process.Pid)
 	other := b.agent(false)
 	s := other.open("asks", api.Options{Agent: true})
 	for i := 1; i <= many; i++ {

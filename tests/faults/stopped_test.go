@@ -10,14 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/tests/pids"
 )
-
-// stop stops a process, which goes on at the end of the test if it still is there.
-func stop(t testing.TB, pid int) {
-	t.Helper()
-	kill(t, pid, unix.SIGSTOP)
-	t.Cleanup(func() { _ = unix.Kill(pid, unix.SIGCONT) })
-}
 
 // An idle worker is stopped: whoever gets it gets the next one instead, in bounded
 // time, and nobody gets the stopped one again.
@@ -27,7 +21,7 @@ func TestAnIdleWorkerIsStopped(t *testing.T) {
 	busy := map[int]bool{b.somebody.leader(b.open): true, b.somebody.leader(b.waiting): true}
 	for _, pid := range b.workers() {
 		if !busy[pid] {
-			stop(t, pid) // all idle ones
+			pids.Stop(t, pid) // all idle ones
 		}
 	}
 	victim := b.agent(false)
@@ -53,7 +47,7 @@ func TestThePoolIsStopped(t *testing.T) {
 	t.Parallel()
 	b := start(t, map[string]string{})
 	pool := b.pool()
-	stop(t, pool)
+	pids.Stop(t, pool)
 	victim := b.agent(false)
 	for range 2 {
 		victim.wait(victim.open("permit", api.Options{}), api.StateOpen)
@@ -83,7 +77,7 @@ func TestAWorkerIsStoppedWhileItsQuestionWaits(t *testing.T) {
 	s := victim.open("ask", api.Options{Agent: true})
 	p := victim.prompt(s)
 	worker := victim.leader(s)
-	stop(t, worker)
+	pids.Stop(t, worker)
 	answered := make(chan error, 1)
 	go func() { answered <- victim.give(p.ID, "late") }()
 	other := b.agent(false)
@@ -92,7 +86,7 @@ func TestAWorkerIsStoppedWhileItsQuestionWaits(t *testing.T) {
 	other.wait(again, api.StateOpen)
 	select {
 	case err := <-answered:
-		t.Errorf("the stopped worker has taken its answer: %v", err)
+		t.Fatalf("the stopped worker has taken its answer: %v", err)
 	default:
 	}
 	kill(t, worker, unix.SIGCONT)
@@ -120,7 +114,7 @@ func TestClosingAWorkerThatIsStopped(t *testing.T) {
 	victim.wait(open, api.StateOpen)
 	began := time.Now()
 	for _, s := range []*api.Session{asking, open} {
-		stop(t, victim.leader(s))
+		pids.Stop(t, victim.leader(s))
 		if err := s.Close(within(t)); err != nil {
 			t.Fatal(err)
 		}

@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package pids starts processes with a number of the test's choice, as those of
-// an attacker who waits for the number of another one. Only tests import it.
+// an attacker who waits for the number of another one, and stops processes. Only
+// tests import it.
 package pids
 
 import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -62,4 +68,43 @@ func StartAs(t testing.TB, pid int) (kill func()) {
 	}
 	t.Cleanup(kill)
 	return kill
+}
+
+// Stop stops a process by SIGSTOP, and returns when none of its threads runs any more:
+// kill(2) returns before, and where processors are scarce a thread goes on for a while.
+// It goes on at the end of the test, if it still is there, or with SIGCONT.
+func Stop(t testing.TB, pid int) {
+	t.Helper()
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatalf("stop process %d: %v", pid, err)
+	}
+	t.Cleanup(func() { _ = unix.Kill(pid, unix.SIGCONT) })
+	again := time.NewTicker(time.Millisecond) // nobody but its parent is told of it
+	defer again.Stop()
+	for late := time.After(time.Minute); !stopped(t, pid); {
+		select {
+		case <-again.C:
+		case <-late:
+			t.Fatalf("process %d has not stopped a minute after SIGSTOP", pid)
+		}
+	}
+}
+
+// stopped is whether each thread has the state that proc_pid_stat(5) calls T.
+func stopped(t testing.TB, pid int) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		t.Fatalf("process %d has no threads: %v", pid, err)
+	}
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			continue // that thread has ended
+		}
+		if _, state, _ := bytes.Cut(stat, []byte(") ")); !bytes.HasPrefix(state, []byte("T")) {
+			return false
+		}
+	}
+	return true
 }

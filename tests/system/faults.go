@@ -22,12 +22,10 @@ func (s *System) EndedWith(t testing.TB) int {
 	return s.broker.cmd.ProcessState.ExitCode()
 }
 
-// SignalBus sends a signal to the bus.
+// SignalBus sends a signal to the bus. After SIGSTOP it has stopped.
 func (s *OnBus) SignalBus(t testing.TB, signal syscall.Signal) {
 	t.Helper()
-	if err := s.bus.cmd.Process.Signal(signal); err != nil {
-		t.Fatal(err)
-	}
+	s.bus.signal(t, signal)
 }
 
 // EndBus ends the bus by a signal, and returns when it has ended.

@@ -57,17 +57,10 @@ func (m *Machine) StopPolkit(t testing.TB) {
 }
 
 // FreezePolkit has polkitd answer nothing until it is thawed.
-func (m *Machine) FreezePolkit(t testing.TB) { m.signalPolkit(t, syscall.SIGSTOP) }
+func (m *Machine) FreezePolkit(t testing.TB) { m.polkit.signal(t, syscall.SIGSTOP) }
 
 // ThawPolkit lets it answer again.
-func (m *Machine) ThawPolkit(t testing.TB) { m.signalPolkit(t, syscall.SIGCONT) }
-
-func (m *Machine) signalPolkit(t testing.TB, signal syscall.Signal) {
-	t.Helper()
-	if err := m.polkit.cmd.Process.Signal(signal); err != nil {
-		t.Fatal(err)
-	}
-}
+func (m *Machine) ThawPolkit(t testing.TB) { m.polkit.signal(t, syscall.SIGCONT) }
 
 func (m *Machine) polkitRules() string {
 	return filepath.Join(m.Etc, "polkit-1", "rules.d", "10-test.rules")

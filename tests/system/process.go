@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pamprompt/pamprompt/tests/pids"
 )
 
 // patience is how long anything here may take. It is a bound on a machine that
@@ -84,6 +86,18 @@ func start(cmd *exec.Cmd, log journal, ready func() error) (*process, error) {
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
+
+// signal sends a signal. After SIGSTOP no thread of the process runs.
+func (p *process) signal(t testing.TB, signal syscall.Signal) {
+	t.Helper()
+	if signal == syscall.SIGSTOP {
+		pids.Stop(t, p.pid())
+		return
+	}
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		t.Errorf("%v for %s: %v", signal, p.cmd.Path, err)
+	}
+}
 
 func (p *process) running() bool {
 	select {

@@ -159,12 +159,10 @@ func (s *System) Client(t testing.TB) *api.Client {
 	return c
 }
 
-// Signal sends a signal to the broker alone.
+// Signal sends a signal to the broker alone. After SIGSTOP it has stopped.
 func (s *System) Signal(t testing.TB, signal syscall.Signal) {
 	t.Helper()
-	if err := s.broker.cmd.Process.Signal(signal); err != nil {
-		t.Error(err)
-	}
+	s.broker.signal(t, signal)
 }
 
 // BusPID is the process of a bus that is not the broker's.
