@@ -13,6 +13,7 @@
 // that arrive are had by Claim, those to send are given with Attach.
 //
 //	transport.go  the stream: authentication with descriptors, messages in and out
+//	input.go      what arrives: messages one by one, and the descriptors of each
 //	attach.go     descriptors that ride along
 //	header.go     the fixed part and the fields of a message, without its body
 package transport

@@ -64,8 +64,9 @@ func (h Header) padded() int { return int(h.fields+7) &^ 7 }
 func (h Header) total() int { return fixedHeader + h.padded() + int(h.body) }
 
 // Origin is what the header fields of a message say of where it comes from, and
-// what it is. The bus itself fills in the sender. What is not there is "".
-type Origin struct{ Sender, Interface, Member string }
+// what it is. The bus itself fills in the sender. What is not there is empty. They
+// are a part of the message, so that to look at one that is thrown away takes no memory.
+type Origin struct{ Sender, Interface, Member []byte }
 
 // origin finds these among the header fields, without decoding anything else; the
 // last, as godbus does, if there are several of one.
@@ -83,11 +84,11 @@ func origin(h Header, fields []byte) (from Origin) {
 		if kind == 's' {
 			switch code {
 			case dbus.FieldSender:
-				from.Sender = string(value)
+				from.Sender = value
 			case dbus.FieldInterface:
-				from.Interface = string(value)
+				from.Interface = value
 			case dbus.FieldMember:
-				from.Member = string(value)
+				from.Member = value
 			}
 		}
 		pos = next

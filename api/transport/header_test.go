@@ -41,7 +41,7 @@ func TestHeaderFindsLengthsAndSender(t *testing.T) {
 			if h.total() != len(message) {
 				t.Errorf("%s endian: total() = %d, want %d", name, h.total(), len(message))
 			}
-			if got := origin(h, message[fixedHeader:fixedHeader+int(h.fields)]).Sender; got != from {
+			if got := string(origin(h, message[fixedHeader:fixedHeader+int(h.fields)]).Sender); got != from {
 				t.Errorf("%s endian: origin().Sender = %q, want %q", name, got, from)
 			}
 		}
@@ -62,7 +62,7 @@ func FuzzHeader(f *testing.F) {
 		if err != nil || h.fields > maxFields || len(message) < fixedHeader+int(h.fields) {
 			return
 		}
-		from := origin(h, message[fixedHeader:fixedHeader+int(h.fields)]).Sender
+		from := string(origin(h, message[fixedHeader:fixedHeader+int(h.fields)]).Sender)
 		if !decodable(message) {
 			return
 		}

@@ -24,11 +24,12 @@ type Stream struct {
 	c     *net.UnixConn
 	o     Options
 	begun bool         // authentication is over; only touched before the reader starts
-	rest  bytes.Reader // what is left of the message being read
-	oob   []byte       // scratch of fill; only touched by the reader
+	in    input        // only touched by the reader
+	rest  bytes.Reader // what is left of the message being read, in the input's buffer
 
 	mu       sync.Mutex
-	fds      []int // that came with the current message
+	fds      []int   // that came with the current message
+	early    []batch // that came with bytes behind it
 	attached map[*dbus.Message][]*os.File
 	riding   map[uint32][]*os.File // attached, by the serial of the message
 	given    map[uint32][]*os.File // ours to close, by the serial of the message
@@ -47,6 +48,7 @@ type Options struct {
 	// decoded: who sends more than is dealt with is to cost little. False has it
 	// thrown away; why is for Refused, which is not told where it is "". It runs in
 	// godbus's reader and must not block.
+	// What is said of the origin is only there until it returns.
 	Admit func(h Header, from Origin) (why string, ok bool)
 	// Refused, if not nil, is told of each message that is thrown away, and
 	// who sent it ("" when that is not known). It runs in godbus's reader and
@@ -78,7 +80,7 @@ func Dial(ctx context.Context, address string, o Options) (*Stream, error) {
 
 func newStream(c *net.UnixConn, o Options) *Stream {
 	return &Stream{
-		c: c, o: o, oob: make([]byte, unix.CmsgSpace(253*4)), // SCM_MAX_FD
+		c: c, o: o, in: input{buf: make([]byte, inputSize), oob: make([]byte, unix.CmsgSpace(253*4))}, // SCM_MAX_FD
 		attached: make(map[*dbus.Message][]*os.File), riding: make(map[uint32][]*os.File), given: make(map[uint32][]*os.File),
 	}
 }
@@ -167,127 +169,12 @@ func (s *Stream) Read(p []byte) (int, error) {
 	for s.rest.Len() == 0 {
 		message, err := s.next()
 		if err != nil {
+			clear(s.in.buf)
 			return 0, err
 		}
 		s.rest.Reset(message)
 	}
 	return s.rest.Read(p)
-}
-
-// next reads one message whole. It returns none, for the caller to try again,
-// when it had to refuse it.
-func (s *Stream) next() ([]byte, error) {
-	CloseAll(s.Claim())
-	var fixed [fixedHeader]byte
-	if err := s.fill(fixed[:]); err != nil {
-		return nil, err
-	}
-	h, err := parseFixed(fixed[:])
-	if err != nil {
-		return nil, err // not from a bus: there is no way to find the next message
-	}
-	if h.fields > maxFields {
-		s.refuse(h, nil, "its header is too long")
-		return nil, s.discard(h.padded() + int(h.body))
-	}
-	room := h.total()
-	if room > s.o.MaxMessage {
-		room = fixedHeader + h.padded()
-	}
-	message := make([]byte, room)
-	copy(message, fixed[:])
-	if err := s.fill(message[fixedHeader:]); err != nil {
-		return nil, err
-	}
-	fields := message[fixedHeader : fixedHeader+int(h.fields)]
-	if rest := h.total() - room; rest > 0 {
-		s.refuse(h, fields, fmt.Sprintf("the message is %d bytes long, more than %d", h.total(), s.o.MaxMessage))
-		return nil, s.discard(rest)
-	}
-	if s.o.Admit != nil {
-		if why, ok := s.o.Admit(h, origin(h, fields)); !ok {
-			if why != "" {
-				s.refuse(h, fields, why)
-			}
-			return nil, nil
-		}
-	}
-	if !decodable(message) {
-		s.refuse(h, fields, "the message cannot be decoded")
-		return nil, nil
-	}
-	return message, nil
-}
-
-func (s *Stream) refuse(h Header, fields []byte, why string) {
-	if s.o.Refused != nil {
-		s.o.Refused(h, origin(h, fields).Sender, why)
-	}
-}
-
-// decodable tries whether godbus can decode a message, since an error (or a
-// panic) while it reads the real one would end the connection for everybody.
-func decodable(message []byte) (ok bool) {
-	defer func() {
-		if recover() != nil {
-			ok = false
-		}
-	}()
-	_, err := dbus.DecodeMessage(bytes.NewReader(message))
-	return err == nil
-}
-
-// fill reads len(p) bytes and keeps the descriptors that come with them. The
-// kernel never merges the bytes of two sends that carry descriptors, and the
-// bus sends a message's descriptors with its first byte, so those that are
-// here at the end of a message are that message's.
-func (s *Stream) fill(p []byte) error {
-	for len(p) > 0 {
-		n, oobn, _, _, err := s.c.ReadMsgUnix(p, s.oob)
-		if oobn > 0 {
-			s.keep(s.oob[:oobn])
-		}
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			return io.EOF
-		}
-		p = p[n:]
-	}
-	return nil
-}
-
-func (s *Stream) keep(oob []byte) {
-	messages, err := unix.ParseSocketControlMessage(oob)
-	if err != nil {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, message := range messages {
-		fds, err := unix.ParseUnixRights(&message)
-		if err != nil {
-			continue
-		}
-		if !s.o.Descriptors {
-			CloseAll(fds)
-			continue
-		}
-		s.fds = append(s.fds, fds...)
-	}
-}
-
-func (s *Stream) discard(n int) error {
-	scratch := make([]byte, 32<<10)
-	for n > 0 {
-		part := scratch[:min(n, len(scratch))]
-		if err := s.fill(part); err != nil {
-			return err
-		}
-		n -= len(part)
-	}
-	return nil
 }
 
 // Claim hands over the descriptors of the message that was read last. Who
@@ -308,6 +195,10 @@ func (s *Stream) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
+	for _, b := range s.early {
+		CloseAll(b.fds)
+	}
+	s.early = nil
 	for _, files := range s.given {
 		closeFiles(files)
 	}

@@ -166,10 +166,10 @@ func (c *calls) closePending() {
 }
 
 // full is whether so many calls of a connection are in flight that no more is taken.
-func (c *calls) full(sender string) bool {
+func (c *calls) full(sender []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.inFlight[sender] >= maxCalls
+	return c.inFlight[string(sender)] >= maxCalls
 }
 
 // enter counts a call, in the reader: what comes after it is asked about then.

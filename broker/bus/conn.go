@@ -214,7 +214,7 @@ func (c *Conn) admit(h transport.Header, from transport.Origin) (why string, ok 
 	switch h.Type {
 	case dbus.TypeSignal:
 		hint := c.hint.Load()
-		return "", from.Sender == driver || hint != nil && hint.name == from.Interface+"."+from.Member
+		return "", string(from.Sender) == driver || hint != nil && hint.name == string(from.Interface)+"."+string(from.Member)
 	case dbus.TypeMethodCall:
 		if c.calls.full(from.Sender) {
 			return tooMany, false

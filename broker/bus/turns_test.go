@@ -90,6 +90,10 @@ func TestAUIDHasSoManyCallsAtWork(t *testing.T) {
 	})
 }
 
+func origin(from ...string) transport.Origin {
+	return transport.Origin{Sender: []byte(from[0]), Interface: []byte(from[1]), Member: []byte(from[2])}
+}
+
 // What nobody needs is not even decoded.
 func TestWhatIsAdmitted(t *testing.T) {
 	c := new(Conn)
@@ -101,22 +105,24 @@ func TestWhatIsAdmitted(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		kind dbus.Type
-		from transport.Origin
+		from []string // sender, interface, member
 		want bool
 	}{
-		{"what the bus says", dbus.TypeSignal, transport.Origin{Sender: driver, Interface: driver, Member: "NameOwnerChanged"}, true},
-		{"the signal that is listened to", dbus.TypeSignal, transport.Origin{Sender: ":1.9", Interface: "org.example", Member: "Changed"}, true},
-		{"any other signal", dbus.TypeSignal, transport.Origin{Sender: ":1.9", Interface: driver, Member: "NameOwnerChanged"}, false},
-		{"a call", dbus.TypeMethodCall, transport.Origin{Sender: ":1.9", Member: "Ping"}, true},
-		{"a call of who has too many", dbus.TypeMethodCall, transport.Origin{Sender: ":1.7", Member: "Ping"}, false},
-		{"a reply", dbus.TypeMethodReply, transport.Origin{Sender: ":1.7"}, true},
+		{"what the bus says", dbus.TypeSignal, []string{driver, driver, "NameOwnerChanged"}, true},
+		{"the signal that is listened to", dbus.TypeSignal, []string{":1.9", "org.example", "Changed"}, true},
+		{"a signal whose name starts with it", dbus.TypeSignal, []string{":1.9", "org.example", "ChangedAll"}, false},
+		{"a signal whose interface ends elsewhere", dbus.TypeSignal, []string{":1.9", "org.exampl", ".Changed"}, false},
+		{"any other signal", dbus.TypeSignal, []string{":1.9", driver, "NameOwnerChanged"}, false},
+		{"a call", dbus.TypeMethodCall, []string{":1.9", "", "Ping"}, true},
+		{"a call of who has too many", dbus.TypeMethodCall, []string{":1.7", "", "Ping"}, false},
+		{"a reply", dbus.TypeMethodReply, []string{":1.7", "", ""}, true},
 	} {
-		if why, ok := c.admit(transport.Header{Type: test.kind}, test.from); ok != test.want || (why == tooMany) != (test.kind == dbus.TypeMethodCall && !ok) {
+		if why, ok := c.admit(transport.Header{Type: test.kind}, origin(test.from...)); ok != test.want || (why == tooMany) != (test.kind == dbus.TypeMethodCall && !ok) {
 			t.Errorf("%s: %v, %q", test.name, ok, why)
 		}
 	}
 	c.calls.leave(":1.7")
-	if _, ok := c.admit(transport.Header{Type: dbus.TypeMethodCall}, transport.Origin{Sender: ":1.7"}); !ok {
+	if _, ok := c.admit(transport.Header{Type: dbus.TypeMethodCall}, origin(":1.7", "", "")); !ok {
 		t.Error("when one has ended, the next is not admitted")
 	}
 }
