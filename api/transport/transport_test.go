@@ -38,7 +38,7 @@ func signalMessage(t testing.TB, member string, body ...any) []byte {
 }
 
 // pair is a stream and the bus's end of it.
-func pair(t *testing.T) (*Stream, *net.UnixConn) {
+func pair(t testing.TB) (*Stream, *net.UnixConn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"net"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 
 // forge writes a message that looks as if it were the broker's, but for the sender,
 // which the bus sets.
-func forge(t *testing.T, to, member string, path dbus.ObjectPath, reply uint32, body ...any) []byte {
+func forge(t testing.TB, to, member string, path dbus.ObjectPath, reply uint32, body ...any) []byte {
 	t.Helper()
 	m := &dbus.Message{Type: dbus.TypeMethodReply, Flags: dbus.FlagNoReplyExpected, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
 		dbus.FieldSignature: dbus.MakeVariant(dbus.SignatureOf(body...))}}
@@ -136,5 +137,56 @@ func TestForgedSignalsAndRepliesAreNotHeeded(t *testing.T) {
 			}
 			t.Logf("%d messages were forged", sent)
 		})
+	}
+}
+
+// Signals to the broker alone have no use, and any number of them is taken by a bus:
+// the policy that is shipped has the bus refuse them. Who owns the name instead of the
+// broker sees what it would see.
+func TestTheBusRefusesSignalsToTheBroker(t *testing.T) {
+	for _, bus := range system.Buses {
+		t.Run(string(bus), func(t *testing.T) {
+			b := startOn(t, bus)
+			b.Kill(t)
+			service := system.Socket(t, b.Address, system.Identity{})
+			unique := greet(t, service, system.Identity{})
+			own := message{"org.freedesktop.DBus", dbus.TypeMethodCall, "org.freedesktop.DBus.RequestName", []any{api.BusName, uint32(0)}, 0}
+			write(t, service, flood{message: own}.encode(t))
+			sees(t, service, "NameAcquired")
+
+			liar := system.Socket(t, b.Address, system.Other)
+			greet(t, liar, system.Other)
+			for _, to := range []string{unique, api.BusName} {
+				write(t, liar, forge(t, to, "Changed", api.RootPath, 0, "x"))
+			}
+			write(t, liar, flood{message: managerCall("ListPrompts", 0)}.encode(t)) // after them
+			sees(t, service, "ListPrompts")
+		})
+	}
+}
+
+func write(t testing.TB, c *net.UnixConn, raw []byte) {
+	t.Helper()
+	if _, err := c.Write(raw); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sees reads until the call or signal of that name, and fails at any signal that is
+// not the bus's.
+func sees(t testing.TB, c *net.UnixConn, member string) {
+	t.Helper()
+	for {
+		m, err := dbus.DecodeMessage(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from := m.Headers[dbus.FieldSender].Value()
+		if m.Type == dbus.TypeSignal && from != "org.freedesktop.DBus" {
+			t.Fatalf("the bus has passed on %v from %v", m.Headers, from)
+		}
+		if m.Headers[dbus.FieldMember].Value() == member {
+			return
+		}
 	}
 }

@@ -200,6 +200,8 @@ func (r *rules) add(allow bool, priority uint64, attributes []xml.Attr) error {
 			m.Member = a.Value
 		case "type":
 			m.Type = messageTypes[a.Value]
+		case "broadcast":
+			m.Broadcast = map[string]uint32{"true": 1, "false": 2}[a.Value]
 		case "max_fds":
 			n, err := strconv.ParseUint(a.Value, 10, 32)
 			if err != nil {
