@@ -78,12 +78,12 @@ func (c *crowd) run(more func() bool) {
 
 // visit is one caller, from coming to going; false when nothing more is to be done.
 func (c *crowd) visit(more func() bool) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	defer cancel()
 	if !more() {
 		return false
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	k, err := c.b.arrive(ctx, c.agents)
+	cancel()
 	if err != nil {
 		c.blame("a caller who comes", err)
 		return false
@@ -93,7 +93,12 @@ func (c *crowd) visit(more func() bool) bool {
 		n := int(c.done.Add(1))
 		k.n = n % users
 		one, ends := c.kinds[n%len(c.kinds)], c.ends.Load()
-		if err := one.do(k, ctx); err != nil && c.ends.Load() != ends {
+		// Each thing has its time: where a hundred callers share a busy machine, one that
+		// was cut short would leave what it meant to close.
+		ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
+		err := one.do(k, ctx)
+		cancel()
+		if err != nil && c.ends.Load() != ends {
 			c.broken.Add(1) // an answer was under way, or a limit was not known yet
 		} else if err != nil {
 			c.blame(one.name, err)

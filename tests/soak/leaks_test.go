@@ -8,15 +8,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
 // leaks are brokers that forget to let go of something: a place in the source, and what
-// stands there instead. Each must be seen in what is named.
+// stands there instead. Each must be seen in what is named: a map that finds more room in
+// between may hide what is forgotten from one of two figures.
 var leaks = []struct{ name, file, right, wrong, seen string }{
-	{"who has left the bus", "broker/bus/peers.go", "\tdelete(p.by, name)\n\tif peer != nil {", "\tif peer != nil {", "broker objects"},
+	{"who has left the bus", "broker/bus/peers.go", "\tdelete(p.by, name)\n\tif peer != nil {", "\tif peer != nil {", "broker objects or broker heap"},
 	{"the processes of workers", "broker/workers/worker.go", "\t_ = w.process.Close()\n", "\t_, _ = unix.Dup(int(w.process.Fd()))\n\t_ = w.process.Close()\n", "broker descriptors"},
 	{"a goroutine for each answer", "broker/answer.go", "\tlate := time.NewTimer(verdictTimeout)\n", "\tgo func() { select {} }()\n\tlate := time.NewTimer(verdictTimeout)\n", "broker goroutines"},
 	{"the files of systemd's agents", "api/askpassword/post.go", "\t\tq.place.remove(askPrefix + q.id)\n", "", "request files"},
@@ -80,7 +82,7 @@ func TestBrokersThatLeakAreNoticed(t *testing.T) {
 			said := &listener{TB: t}
 			seen, things := c.steadily(said, 0, true, idle)
 			found := strings.Join(append(said.errors, growth(seen, int(things))...), "\n")
-			if !strings.Contains(found, leak.seen) {
+			if !slices.ContainsFunc(strings.Split(leak.seen, " or "), func(name string) bool { return strings.Contains(found, name) }) {
 				t.Errorf("it was not noticed in the %s: %q", leak.seen, found)
 			}
 			saw(t, "%s: %s", leak.name, strings.SplitN(found, "\n", 2)[0])
