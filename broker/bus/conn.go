@@ -92,9 +92,7 @@ func (c *Conn) introduce(ctx context.Context) error {
 	// One rule for everybody who leaves, instead of one for each caller: it
 	// is there before the first caller is looked up, so nobody slips through,
 	// and a script's call does not cost two more round trips.
-	rule := "type='signal',sender='" + driver + "',path='/org/freedesktop/DBus',interface='" + driver +
-		"',member='NameOwnerChanged',arg2=''"
-	if err := c.conn.BusObject().CallWithContext(ctx, driver+".AddMatch", 0, rule).Err; err != nil {
+	if err := c.conn.BusObject().CallWithContext(ctx, driver+".AddMatch", 0, ownerChanged+",arg2=''").Err; err != nil {
 		return fmt.Errorf("watch who leaves the bus: %w", err)
 	}
 	return nil
@@ -144,20 +142,32 @@ func (c *Conn) Tell(name string, path dbus.ObjectPath, method string, args ...an
 }
 
 // Listen has f run whenever a service sends a signal of that name
-// (interface.member). Anybody may send us such a signal: it is a hint to look
-// again, and no more. f runs in the reader and must not block. Listen may be
-// called once.
+// (interface.member), and whenever the service's name has got an owner: the service
+// has come, or come again. Anybody may send us such a signal: it is a hint to look
+// again, and no more. That there is an owner only the bus can say. f runs in the
+// reader and must not block. Listen may be called once.
 func (c *Conn) Listen(ctx context.Context, service string, path dbus.ObjectPath, signal string, f func()) error {
-	c.hint.Store(&hint{signal, f})
+	c.hint.Store(&hint{service, signal, f})
 	dot := strings.LastIndexByte(signal, '.')
-	rule := fmt.Sprintf("type='signal',sender='%s',path='%s',interface='%s',member='%s'", service, path, signal[:dot], signal[dot+1:])
-	return c.conn.BusObject().CallWithContext(ctx, driver+".AddMatch", 0, rule).Err
+	for _, rule := range []string{
+		fmt.Sprintf("type='signal',sender='%s',path='%s',interface='%s',member='%s'", service, path, signal[:dot], signal[dot+1:]),
+		ownerChanged + ",arg0='" + service + "'",
+	} {
+		if err := c.conn.BusObject().CallWithContext(ctx, driver+".AddMatch", 0, rule).Err; err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// hint is a signal that is listened to.
+// ownerChanged is a match rule for what the bus says of all names.
+const ownerChanged = "type='signal',sender='" + driver + "',path='/org/freedesktop/DBus',interface='" + driver + "',member='NameOwnerChanged'"
+
+// hint is a service that is listened to.
 type hint struct {
-	name string
-	f    func()
+	service string
+	name    string // of its signal
+	f       func()
 }
 
 // Done is closed when the connection is lost or closed.
@@ -248,7 +258,8 @@ type signals struct{ c *Conn }
 
 // DeliverSignal runs in the reader and must not block.
 func (s signals) DeliverSignal(iface, name string, signal *dbus.Signal) {
-	if h := s.c.hint.Load(); h != nil && signal.Name == h.name {
+	h := s.c.hint.Load()
+	if h != nil && signal.Name == h.name {
 		h.f()
 		return
 	}
@@ -262,8 +273,11 @@ func (s signals) DeliverSignal(iface, name string, signal *dbus.Signal) {
 		}
 		who, _ := signal.Body[0].(string)
 		owner, _ := signal.Body[2].(string)
-		if strings.HasPrefix(who, ":") && owner == "" {
+		switch {
+		case strings.HasPrefix(who, ":") && owner == "":
 			s.c.peers.left(who)
+		case h != nil && who == h.service && owner != "":
+			h.f()
 		}
 	case "NameLost":
 		if len(signal.Body) == 1 && signal.Body[0] != s.c.conn.Names()[0] {

@@ -227,9 +227,11 @@ func (a *Authority) leave(uid uint32) {
 	}
 }
 
-// Watch has changed run whenever polkit says that its answers may be others now:
-// rules, actions, or who sits in front of the machine. Anybody may send such a
-// signal, so that it costs changed must be bounded by changed. It must not block.
+// Watch has changed run whenever polkit says that its answers may be others now
+// (rules, actions, or who sits in front of the machine), and whenever it has come to
+// the bus: of what it could not be asked before it knows by then. Anybody may send
+// such a signal, so that it costs changed must be bounded by changed. It must not
+// block.
 func (a *Authority) Watch(ctx context.Context, changed func()) error {
 	return a.bus.Listen(ctx, service, path, authority+".Changed", changed)
 }
