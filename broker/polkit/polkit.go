@@ -3,7 +3,11 @@
 // Package polkit asks polkit whether somebody may do something
 // (org.freedesktop.PolicyKit1.Authority, polkit(8)). Anything but a clear yes in
 // time is a no: polkit that cannot be reached, is slow, fails, or would first
-// have to ask somebody whom nobody offered to ask.
+// have to ask somebody whom nobody offered to ask. Which of these are polkit's own
+// word is told apart (Undecided) for those who may ask again.
+//
+//	polkit.go  questions and answers
+//	health.go  whether polkit answers at all
 package polkit
 
 import (
@@ -48,8 +52,16 @@ var (
 	ErrTooMany   = fmt.Errorf("%d questions of this uid wait for polkit already", maxChecks)
 	ErrLeft      = errors.New("the caller has left the bus")
 	ErrSlow      = errors.New("polkit did not answer in time")
+	ErrAway      = errors.New("polkit could not be reached")
 	ErrDetails   = errors.New("polkit would ask somebody first, but only because of details that must not show")
 )
+
+// Undecided reports whether an error of Check is no word of polkit's: it is away, was
+// slow, or had no time for the question. That is a no as well, but the same question
+// may have another answer later, though nothing has changed that polkit tells of.
+func Undecided(err error) bool {
+	return errors.Is(err, ErrAway) || errors.Is(err, ErrSlow) || errors.Is(err, ErrTooMany)
+}
 
 // Question is what polkit is asked. The subject is the caller's connection to
 // the bus (system-bus-name): polkit looks itself who that is.
@@ -67,8 +79,8 @@ type Question struct {
 
 // Authority asks. Its methods may be called from any goroutine.
 type Authority struct {
-	bus *bus.Conn
-	log *slog.Logger
+	bus    *bus.Conn
+	health health
 
 	mu     sync.Mutex
 	checks map[uint32]int           // under way, by uid
@@ -78,7 +90,7 @@ type Authority struct {
 
 // New returns an Authority on a bus. It does not connect to anything.
 func New(c *bus.Conn, log *slog.Logger) *Authority {
-	return &Authority{bus: c, log: log, checks: make(map[uint32]int), turns: make(map[uint32]chan struct{})}
+	return &Authority{bus: c, health: newHealth(log), checks: make(map[uint32]int), turns: make(map[uint32]chan struct{})}
 }
 
 // Check returns nil if polkit says yes, else why not; within 5 seconds, or 2
@@ -158,7 +170,12 @@ func (a *Authority) inTurn(ctx context.Context, q Question, flags uint32) error 
 			return context.Cause(ctx)
 		}
 	}
-	return a.ask(ctx, q, flags)
+	err := a.ask(ctx, q, flags)
+	// Somebody who looks for a password may take their time.
+	if flags&allowInteraction == 0 || !errors.Is(err, ErrSlow) {
+		a.health.note(err)
+	}
+	return err
 }
 
 // subject is a polkit subject, (sa{sv}).
@@ -188,6 +205,8 @@ func (a *Authority) ask(ctx context.Context, q Question, flags uint32) error {
 		// A dialog must not stay on somebody's screen.
 		a.bus.Tell(service, path, authority+".CancelCheckAuthorization", id)
 		return context.Cause(ctx)
+	case isAway(err):
+		return fmt.Errorf("%w: %w", ErrAway, err)
 	case err != nil:
 		return fmt.Errorf("ask polkit: %w", err)
 	case r.Authorized:
