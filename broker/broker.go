@@ -347,4 +347,7 @@ func (b *Broker) stopTimers() {
 	for _, s := range b.sessions {
 		s.stopTimers()
 	}
+	for c := range b.agents {
+		c.vetting.stop()
+	}
 }

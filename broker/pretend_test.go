@@ -27,8 +27,15 @@ const patience = 10 * time.Second
 // on said.
 type pretended struct {
 	t     *testing.T
+	conn  *dbus.Conn
 	asked chan string // action and details
-	said  chan bool
+	said  chan polkitReply
+}
+
+// polkitReply is what it says, or an error of that name.
+type polkitReply struct {
+	yes   bool
+	error string
 }
 
 // polkitResult is an AuthorizationResult, (bba{ss}).
@@ -44,8 +51,11 @@ func (p *pretended) CheckAuthorization(_ struct {
 }, action string, details map[string]string, _ uint32, _ string) (polkitResult, *dbus.Error) {
 	p.asked <- fmt.Sprint(action, " ", details["service"], " ", details["user"])
 	select {
-	case yes := <-p.said:
-		return polkitResult{Authorized: yes}, nil
+	case r := <-p.said:
+		if r.error != "" {
+			return polkitResult{}, dbus.NewError(r.error, nil)
+		}
+		return polkitResult{Authorized: r.yes}, nil
 	case <-p.t.Context().Done():
 		return polkitResult{}, nil
 	}
@@ -54,22 +64,37 @@ func (p *pretended) CheckAuthorization(_ struct {
 // CancelCheckAuthorization is polkit's.
 func (p *pretended) CancelCheckAuthorization(string) *dbus.Error { return nil }
 
+const polkitName = "org.freedesktop.PolicyKit1"
+
 func pretendPolkit(t *testing.T, address string) *pretended {
 	t.Helper()
-	const name = "org.freedesktop.PolicyKit1"
-	p := &pretended{t, make(chan string, 1024), make(chan bool)}
 	conn, err := dbus.Connect(address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.Export(p, "/org/freedesktop/PolicyKit1/Authority", name+".Authority"); err != nil {
+	p := &pretended{t, conn, make(chan string, 1024), make(chan polkitReply)}
+	if err := conn.Export(p, "/org/freedesktop/PolicyKit1/Authority", polkitName+".Authority"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.RequestName(name, dbus.NameFlagDoNotQueue); err != nil {
-		t.Fatal(err)
-	}
+	p.come()
 	return p
+}
+
+// come has it be there.
+func (p *pretended) come() {
+	p.t.Helper()
+	if _, err := p.conn.RequestName(polkitName, dbus.NameFlagDoNotQueue); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// leave has it be away.
+func (p *pretended) leave() {
+	p.t.Helper()
+	if _, err := p.conn.ReleaseName(polkitName); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // wantAsked waits for the next question.
@@ -86,10 +111,15 @@ func (p *pretended) wantAsked(want string) {
 }
 
 // say answers the question that was asked.
-func (p *pretended) say(yes bool) {
+func (p *pretended) say(yes bool) { p.t.Helper(); p.reply(polkitReply{yes: yes}) }
+
+// fail answers it by an error.
+func (p *pretended) fail(name string) { p.t.Helper(); p.reply(polkitReply{error: name}) }
+
+func (p *pretended) reply(r polkitReply) {
 	p.t.Helper()
 	select {
-	case p.said <- yes:
+	case p.said <- r:
 	case <-time.After(patience):
 		p.t.Fatal("polkit was asked nothing")
 	}
@@ -100,7 +130,7 @@ func (p *pretended) always(yes bool) {
 	go func() {
 		for {
 			select {
-			case p.said <- yes:
+			case p.said <- polkitReply{yes: yes}:
 			case <-p.t.Context().Done():
 				return
 			}

@@ -180,7 +180,7 @@ func (s *session) say(a asker, style, words string) {
 		case s.b.hears(c, a):
 			s.b.bus.Send(text)
 		case s.b.ruling(c, a).Verdict == policy.Polkit:
-			s.b.owe(c, a, text)
+			s.b.owe(c, a, text, len(words))
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package broker
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pamprompt/pamprompt/broker/bus"
@@ -10,8 +11,19 @@ import (
 	"github.com/pamprompt/pamprompt/policy"
 )
 
-// maxOwed bounds the texts that wait for polkit's word on one agent and asker.
-const maxOwed = 16
+// Texts that wait for polkit's word: of one agent and asker, in number, and of one
+// agent, in bytes. Those that are too many are lost.
+const (
+	maxOwed     = 16
+	maxOwedSize = 1 << 20
+)
+
+// How long polkit is left alone after a question to which it had no answer: at first,
+// and at last, when it never has one. One that hangs and goes on tells nobody.
+const (
+	shortestPause = time.Second
+	longestPause  = 30 * time.Second
+)
 
 // vetting is what polkit says of one agent: whose questions it may know. It is
 // asked before each question, one after the other, by one goroutine an agent,
@@ -20,13 +32,17 @@ type vetting struct {
 	of    map[asker]*vetted
 	queue []asker // to be asked about
 	works bool    // the goroutine runs
+	size  int     // of all that is owed, in bytes
 }
 
 // vetted is what is known of an agent and an asker.
 type vetted struct {
 	queued   bool
-	approved bool         // at the last time
-	owed     []bus.Signal // said meanwhile
+	approved bool          // at the last time
+	owed     []bus.Signal  // said meanwhile
+	size     int           // of it, in bytes
+	pause    time.Duration // the last one; 0 when polkit has said something since
+	again    *time.Timer   // asks again at its end; nil for never
 }
 
 func (v *vetting) approved(a asker) bool { return v.of[a] != nil && v.of[a].approved }
@@ -42,13 +58,52 @@ func (v *vetting) entry(a asker) *vetted {
 	return v.of[a]
 }
 
+// owe adds to what is owed, if there is room.
+func (v *vetting) owe(e *vetted, s bus.Signal, size int) {
+	if len(e.owed) < maxOwed && v.size+size <= maxOwedSize {
+		e.owed = append(e.owed, s)
+		e.size += size
+		v.size += size
+	}
+}
+
+// settle returns what was owed until now.
+func (v *vetting) settle(e *vetted) []bus.Signal {
+	owed := e.owed
+	v.size -= e.size
+	e.owed, e.size = nil, 0
+	return owed
+}
+
+// forget is called when an asker has ended.
+func (v *vetting) forget(a asker) {
+	if e := v.of[a]; e != nil {
+		e.rest()
+		v.settle(e)
+		delete(v.of, a)
+	}
+}
+
 // stop forgets everything; the goroutine ends by itself.
-func (v *vetting) stop() { v.of, v.queue = nil, nil }
+func (v *vetting) stop() {
+	for a := range v.of {
+		v.forget(a)
+	}
+	v.of, v.queue = nil, nil
+}
+
+// rest has polkit not asked again by itself.
+func (e *vetted) rest() {
+	if e.again != nil {
+		e.again.Stop()
+		e.again = nil
+	}
+}
 
 // forget is called when an asker has ended.
 func (b *Broker) forget(a asker) {
 	for c := range b.agents {
-		delete(c.vetting.of, a)
+		c.vetting.forget(a)
 	}
 }
 
@@ -69,7 +124,7 @@ func (b *Broker) offer(c *client, q *prompt) {
 // offer offers the prompt to all agents that were not told of it yet.
 func (q *prompt) offer() {
 	for c := range q.b.agents {
-		if q.told[c.peer.Name] == nil {
+		if q.isNewTo(c) {
 			q.b.offer(c, q)
 		}
 	}
@@ -99,13 +154,14 @@ func (b *Broker) askOf(c *client) {
 		if !b.do(func() { next, actions, details = b.nextVet(c) }) || next == nil {
 			return
 		}
-		ok := false
+		err := errRefused
 		for _, action := range actions {
-			if ok = b.polkit.Check(b.running, polkit.Question{Caller: c.peer, Action: action, Details: details}) == nil; ok {
+			err = b.polkit.Check(b.running, polkit.Question{Caller: c.peer, Action: action, Details: details})
+			if err == nil || polkit.Undecided(err) { // who is silent is not asked more at once
 				break
 			}
 		}
-		b.post(func() { b.vetted(c, next, ok) })
+		b.post(func() { b.vetted(c, next, err) })
 	}
 }
 
@@ -123,58 +179,99 @@ func (b *Broker) nextVet(c *client) (a asker, actions []string, details map[stri
 		if d := b.ruling(c, a); d.Verdict == policy.Polkit {
 			return a, d.Polkit, polkitDetails(a.object())
 		}
-		v.approved, v.owed = false, nil
+		b.heed(c, a, v, errRefused)
 	}
 	c.vetting.works = false
 	return nil, nil, nil
 }
 
-// vetted is polkit's word on an agent and an asker.
-func (b *Broker) vetted(c *client, a asker, ok bool) {
+// vetted is polkit's word on an agent and an asker: nil for yes.
+func (b *Broker) vetted(c *client, a asker, refusal error) {
 	v := c.vetting.of[a]
 	if v == nil || !b.isAgent(c) {
 		return
 	}
-	switch b.ruling(c, a).Verdict {
-	case policy.Allow:
-		ok = true
-	case policy.Deny: // by rules that were read while polkit was asked
-		ok = false
-	}
-	owed := v.owed
-	v.approved, v.owed = ok, nil
-	if ok {
-		for _, s := range owed {
-			b.bus.Send(s)
-		}
-		for _, q := range a.waiting() {
-			if !q.muted && q.told[c.peer.Name] == nil {
-				q.tell(c)
-			}
-		}
-	}
+	b.heed(c, a, v, refusal)
 	b.remirror()
 }
 
-// owe has a text told to an agent when polkit has said that it may know.
-func (b *Broker) owe(c *client, a asker, s bus.Signal) {
-	v := c.vetting.entry(a)
-	if len(v.owed) < maxOwed {
-		v.owed = append(v.owed, s)
+// heed does what follows from polkit's word, or from rules that were read while
+// it was asked.
+func (b *Broker) heed(c *client, a asker, v *vetted, refusal error) {
+	switch b.ruling(c, a).Verdict {
+	case policy.Allow:
+		refusal = nil
+	case policy.Deny:
+		refusal = errRefused
 	}
+	v.rest()
+	v.approved = refusal == nil
+	if polkit.Undecided(refusal) {
+		b.postpone(c, a, v)
+		return
+	}
+	v.pause = 0
+	owed := c.vetting.settle(v)
+	if !v.approved {
+		return
+	}
+	for _, s := range owed {
+		b.bus.Send(s)
+	}
+	for _, q := range a.waiting() {
+		if q.isNewTo(c) {
+			q.tell(c)
+		}
+	}
+}
+
+// isNewTo reports whether an agent was not told of a prompt of which it could be.
+func (q *prompt) isNewTo(c *client) bool { return !q.muted && q.told[c.peer.Name] == nil }
+
+// postpone has polkit, which said nothing, asked once more after a pause that grows,
+// if there is something to tell the agent by then.
+func (b *Broker) postpone(c *client, a asker, v *vetted) {
+	v.pause = min(max(2*v.pause, shortestPause), longestPause)
+	b.log.Debug("polkit has not said whether an agent may know what is asked", "caller", c.peer.Name, "again-after", v.pause)
+	var again *time.Timer
+	again = time.AfterFunc(v.pause, func() {
+		b.post(func() {
+			if v.again == again && (len(v.owed) > 0 || slices.ContainsFunc(a.waiting(), func(q *prompt) bool { return q.isNewTo(c) })) {
+				b.vet(c, a)
+			}
+		})
+	})
+	v.again = again
+}
+
+// owe has a text of so many bytes told to an agent when polkit has said that it may
+// know.
+func (b *Broker) owe(c *client, a asker, s bus.Signal, size int) {
+	c.vetting.owe(c.vetting.entry(a), s, size)
 	b.vet(c, a)
 }
 
-// review looks again who may be told of the prompts that wait.
+// review looks again who may be told of what is owed, and of the prompts that wait.
 func (b *Broker) review() {
+	for c := range b.agents {
+		for a, v := range c.vetting.of {
+			switch {
+			case len(v.owed) == 0:
+			case b.ruling(c, a).Verdict == policy.Polkit:
+				b.vet(c, a)
+			default:
+				b.heed(c, a, v, errRefused)
+			}
+		}
+	}
 	for _, number := range sortedNumbers(b.prompts) {
 		b.prompts[number].offer()
 	}
 	b.remirror()
 }
 
-// reviewEvery bounds how often polkit's hint that its answers have changed is
-// followed: anybody may send it.
+// reviewEvery bounds how often polkit's hint that its answers have changed, or that it
+// has come, is followed: anybody may send the first.
 const reviewEvery = time.Second
 
 // polkitChanged runs in the reader of the bus.

@@ -17,6 +17,7 @@
 //	rules_test.go     the files of rules, and how a broker reads them again
 //	agent_test.go     a user who answers what others' sessions ask, by polkit
 //	polkit_test.go    polkit that is slow, away, or asks for a password itself
+//	silent_test.go    ... and that is back: agents are told of what waits
 //	exam_test.go      what went wrong elsewhere: a test for each CVE
 //	history_test.go   ... more of them
 package security

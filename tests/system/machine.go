@@ -61,7 +61,7 @@ func StartMachine(t testing.TB, o MachineOptions) *Machine {
 	}
 	m.furnish(t, stacks)
 	m.WriteRules(t, "test.toml", o.Policy)
-	m.writePolkitRules(t, o.Polkit)
+	m.WritePolkitRules(t, o.Polkit)
 	if o.Bus == "" {
 		o.Bus = DBusDaemon
 	}

@@ -66,10 +66,10 @@ func (m *Machine) polkitRules() string {
 	return filepath.Join(m.Etc, "polkit-1", "rules.d", "10-test.rules")
 }
 
-// writePolkitRules writes the rules of the test. polkit's own say who is an
-// administrator; here it is root, as polkit asks which one if there are more,
-// unless a rule of the test says otherwise.
-func (m *Machine) writePolkitRules(t testing.TB, script string) {
+// WritePolkitRules writes the rules of the test, for a polkitd that does not run. polkit's
+// own say who is an administrator; here it is root, as polkit asks which one if there are
+// more, unless a rule of the test says otherwise.
+func (m *Machine) WritePolkitRules(t testing.TB, script string) {
 	t.Helper()
 	writeFile(t, m.polkitRules(), script+`
 polkit.addAdminRule(function(action, subject) { return ["unix-user:root"]; });
@@ -94,7 +94,7 @@ func (m *Machine) SetPolkitRules(t testing.TB, script string) {
 	if err := conn.AddMatchSignal(dbus.WithMatchSender(polkitName), dbus.WithMatchMember("Changed")); err != nil {
 		t.Fatal(err)
 	}
-	m.writePolkitRules(t, script)
+	m.WritePolkitRules(t, script)
 	for late := time.After(patience); ; {
 		select {
 		case signal := <-changed:
