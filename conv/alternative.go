@@ -4,6 +4,7 @@ package conv
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/pamprompt/pamprompt/api/worker"
 )
@@ -41,6 +42,19 @@ func (s *session) goOn() error {
 	}
 	s.state.Proceeds = true
 	close(s.proceed)
+	return nil
+}
+
+// otherEnded is Ended: the broker that is there knows it, the next one would not.
+func (s *session) otherEnded(e *worker.Ended) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.state.GetStart().GetAlternative()
+	if int(e.GetIndex()) >= len(a.GetServices()) || e.GetIndex() == a.GetIndex() {
+		return fmt.Errorf("%w: the end of what is no other alternative", worker.ErrMalformed)
+	}
+	s.state.Ended = slices.DeleteFunc(s.state.GetEnded(), func(known *worker.Ended) bool { return known.GetIndex() == e.GetIndex() })
+	s.state.Ended = append(s.state.Ended, e)
 	return nil
 }
 

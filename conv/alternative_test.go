@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/pamprompt/pamprompt/api/worker"
 	"github.com/pamprompt/pamprompt/conv/convtest"
@@ -84,6 +85,50 @@ func TestAProceedThatMayNotCome(t *testing.T) {
 				t.Errorf("the error is %v", err)
 			}
 		})
+	}
+}
+
+func endedOf(index uint32, text string) *worker.ToWorker {
+	return &worker.ToWorker{Message: &worker.ToWorker_Ended{Ended: &worker.Ended{
+		Index: index, Failed: &worker.Failed{Error: "PAMFailed", PamResult: 6, Text: []byte(text)},
+	}}}
+}
+
+// What an alternative was told of another one, of which the last word counts, it tells
+// the next broker.
+func TestAnAlternativeRemembersHowOthersEnded(t *testing.T) {
+	broker, process, peer := ready(t, stack(t, logged()...))
+	peer.Send(endedOf(0, "first"))
+	peer.Send(endedOf(0, "last"))
+	peer.Leave()
+	peer = broker.Accept()
+	if known := peer.Hello.GetSession().GetEnded(); len(known) != 1 || !proto.Equal(known[0], endedOf(0, "last").GetEnded()) {
+		t.Errorf("the worker came back and said %v", known)
+	}
+	peer.Close()
+	convtest.Continue(peer)
+	process.Wait()
+}
+
+func TestAnEndThatMayNotCome(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*worker.Start)
+		index  uint32
+	}{
+		"to what is no alternative": {func(*worker.Start) {}, 0},
+		"of itself":                 {beside, 1},
+		"of one that there is not":  {beside, 2},
+	} {
+		s := newSession(quiet())
+		if err := s.begin(convtest.Start("test", "root", test.change)); err != nil {
+			t.Fatal(err)
+		}
+		if err := dispatch(s, endedOf(test.index, ""), nil); !errors.Is(err, worker.ErrMalformed) || len(s.state.GetEnded()) != 0 {
+			t.Errorf("%s: the error is %v, and it knows %v", name, err, s.state.GetEnded())
+		}
+	}
+	if err := dispatch(newSession(quiet()), endedOf(0, ""), nil); !errors.Is(err, worker.ErrMalformed) {
+		t.Errorf("to an idle worker: the error is %v", err)
 	}
 }
 

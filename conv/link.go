@@ -139,6 +139,8 @@ func dispatch(s *session, m *worker.ToWorker, files []*os.File) error {
 		return s.pass(m.Signal)
 	case *worker.ToWorker_Proceed:
 		return s.goOn()
+	case *worker.ToWorker_Ended:
+		return s.otherEnded(m.Ended)
 	case *worker.ToWorker_Close:
 		s.close()
 	}

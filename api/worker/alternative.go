@@ -35,3 +35,32 @@ func checkAlternative(s *Start) error {
 	}
 	return nil
 }
+
+// checkEnded wants one end of one alternative.
+func checkEnded(e *Ended) error {
+	switch {
+	case e.GetIndex() >= MaxAlternatives:
+		return fmt.Errorf("ended.index is not below %d", MaxAlternatives)
+	case (e.GetClosed() == nil) == (e.GetFailed() == nil):
+		return fmt.Errorf("ended has not one of closed and failed")
+	case e.GetFailed() != nil:
+		return checkFailed(e.GetFailed())
+	}
+	return checkResult(e.GetClosed().GetText())
+}
+
+// checkOthers wants each of the other alternatives at most once.
+func checkOthers(s *Session) error {
+	a := s.GetStart().GetAlternative()
+	var seen uint32
+	for _, e := range s.GetEnded() {
+		if err := checkEnded(e); err != nil {
+			return err
+		}
+		if int(e.GetIndex()) >= len(a.GetServices()) || e.GetIndex() == a.GetIndex() || seen&(1<<e.GetIndex()) != 0 {
+			return fmt.Errorf("hello describes the end of what is no other alternative, or one twice")
+		}
+		seen |= 1 << e.GetIndex()
+	}
+	return nil
+}

@@ -60,6 +60,8 @@ func checkToWorker(packet *ToWorker) error {
 		return checkUID("resolve.uid", m.Resolve.GetUid())
 	case *ToWorker_Sweep:
 		return checkUID("sweep.uid", m.Sweep.GetUid())
+	case *ToWorker_Ended:
+		return checkEnded(m.Ended)
 	case *ToWorker_Signal:
 		return checkSignal(m.Signal)
 	case nil:
@@ -268,6 +270,9 @@ func checkHello(h *Hello) error {
 	}
 	if a := s.GetStart().GetAlternative(); a == nil && (s.GetReady() || s.GetProceeds()) || s.GetProceeds() && !s.GetReady() {
 		return fmt.Errorf("hello describes an alternative that none is, or that goes on without having been ready")
+	}
+	if err := checkOthers(s); err != nil {
+		return err
 	}
 	if s.GetPrompt() != nil {
 		if s.GetClosing() {

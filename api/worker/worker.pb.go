@@ -527,6 +527,7 @@ type ToWorker struct {
 	//	*ToWorker_Sweep
 	//	*ToWorker_Signal
 	//	*ToWorker_Proceed
+	//	*ToWorker_Ended
 	Message       isToWorker_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -659,6 +660,15 @@ func (x *ToWorker) GetProceed() *Proceed {
 	return nil
 }
 
+func (x *ToWorker) GetEnded() *Ended {
+	if x != nil {
+		if x, ok := x.Message.(*ToWorker_Ended); ok {
+			return x.Ended
+		}
+	}
+	return nil
+}
+
 type isToWorker_Message interface {
 	isToWorker_Message()
 }
@@ -703,6 +713,10 @@ type ToWorker_Proceed struct {
 	Proceed *Proceed `protobuf:"bytes,10,opt,name=proceed,proto3,oneof"`
 }
 
+type ToWorker_Ended struct {
+	Ended *Ended `protobuf:"bytes,11,opt,name=ended,proto3,oneof"`
+}
+
 func (*ToWorker_Start) isToWorker_Message() {}
 
 func (*ToWorker_Numbered) isToWorker_Message() {}
@@ -722,6 +736,8 @@ func (*ToWorker_Sweep) isToWorker_Message() {}
 func (*ToWorker_Signal) isToWorker_Message() {}
 
 func (*ToWorker_Proceed) isToWorker_Message() {}
+
+func (*ToWorker_Ended) isToWorker_Message() {}
 
 // Resolve asks an idle worker for the name of an account: the broker has no NSS.
 // The worker replies with Name and stays idle. One at a time waits on a
@@ -1366,6 +1382,69 @@ func (*Proceed) Descriptor() ([]byte, []int) {
 	return file_api_worker_worker_proto_rawDescGZIP(), []int{13}
 }
 
+// Ended tells an alternative how another one ended, while none goes on: its worker
+// is gone, and a broker that starts later can ask nobody else. It may come again; of
+// one alternative the last counts. Nothing is sent in reply.
+type Ended struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`  // of the other one
+	Closed        *Closed                `protobuf:"bytes,2,opt,name=closed,proto3" json:"closed,omitempty"` // one of these two
+	Failed        *Failed                `protobuf:"bytes,3,opt,name=failed,proto3" json:"failed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ended) Reset() {
+	*x = Ended{}
+	mi := &file_api_worker_worker_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ended) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ended) ProtoMessage() {}
+
+func (x *Ended) ProtoReflect() protoreflect.Message {
+	mi := &file_api_worker_worker_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ended.ProtoReflect.Descriptor instead.
+func (*Ended) Descriptor() ([]byte, []int) {
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Ended) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Ended) GetClosed() *Closed {
+	if x != nil {
+		return x.Closed
+	}
+	return nil
+}
+
+func (x *Ended) GetFailed() *Failed {
+	if x != nil {
+		return x.Failed
+	}
+	return nil
+}
+
 // Close ends the session, whatever its phase.
 type Close struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1375,7 +1454,7 @@ type Close struct {
 
 func (x *Close) Reset() {
 	*x = Close{}
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1466,7 @@ func (x *Close) String() string {
 func (*Close) ProtoMessage() {}
 
 func (x *Close) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[14]
+	mi := &file_api_worker_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1479,7 @@ func (x *Close) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Close.ProtoReflect.Descriptor instead.
 func (*Close) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{14}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
 }
 
 // One packet from a worker to the broker.
@@ -1428,7 +1507,7 @@ type ToBroker struct {
 
 func (x *ToBroker) Reset() {
 	*x = ToBroker{}
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1519,7 @@ func (x *ToBroker) String() string {
 func (*ToBroker) ProtoMessage() {}
 
 func (x *ToBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[15]
+	mi := &file_api_worker_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1532,7 @@ func (x *ToBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToBroker.ProtoReflect.Descriptor instead.
 func (*ToBroker) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{15}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ToBroker) GetMessage() isToBroker_Message {
@@ -1673,7 +1752,7 @@ type Name struct {
 
 func (x *Name) Reset() {
 	*x = Name{}
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1764,7 @@ func (x *Name) String() string {
 func (*Name) ProtoMessage() {}
 
 func (x *Name) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[16]
+	mi := &file_api_worker_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1777,7 @@ func (x *Name) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Name.ProtoReflect.Descriptor instead.
 func (*Name) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{16}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Name) GetUid() uint32 {
@@ -1726,7 +1805,7 @@ type Hello struct {
 
 func (x *Hello) Reset() {
 	*x = Hello{}
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1817,7 @@ func (x *Hello) String() string {
 func (*Hello) ProtoMessage() {}
 
 func (x *Hello) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[17]
+	mi := &file_api_worker_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1830,7 @@ func (x *Hello) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hello.ProtoReflect.Descriptor instead.
 func (*Hello) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{17}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Hello) GetVersion() uint32 {
@@ -1782,13 +1861,14 @@ type Session struct {
 	Ready         bool                   `protobuf:"varint,9,opt,name=ready,proto3" json:"ready,omitempty"`        // of an alternative: Ready was said
 	Proceeds      bool                   `protobuf:"varint,10,opt,name=proceeds,proto3" json:"proceeds,omitempty"` // of an alternative: Proceed came
 	Closing       bool                   `protobuf:"varint,11,opt,name=closing,proto3" json:"closing,omitempty"`   // it was told to close, or does so by itself
+	Ended         []*Ended               `protobuf:"bytes,12,rep,name=ended,proto3" json:"ended,omitempty"`        // of an alternative: how others ended, each once
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +1880,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[18]
+	mi := &file_api_worker_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +1893,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{18}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Session) GetStart() *Start {
@@ -1893,6 +1973,13 @@ func (x *Session) GetClosing() bool {
 	return false
 }
 
+func (x *Session) GetEnded() []*Ended {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
 // Entering is sent as a phase begins. The first one, for PHASE_START, says
 // that the worker took the Start.
 type Entering struct {
@@ -1905,7 +1992,7 @@ type Entering struct {
 
 func (x *Entering) Reset() {
 	*x = Entering{}
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +2004,7 @@ func (x *Entering) String() string {
 func (*Entering) ProtoMessage() {}
 
 func (x *Entering) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[19]
+	mi := &file_api_worker_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2017,7 @@ func (x *Entering) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entering.ProtoReflect.Descriptor instead.
 func (*Entering) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{19}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Entering) GetPhase() Phase {
@@ -1957,7 +2044,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2056,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[20]
+	mi := &file_api_worker_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2069,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{20}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{21}
 }
 
 // Resolved says that NSS knows the user.
@@ -1995,7 +2082,7 @@ type Resolved struct {
 
 func (x *Resolved) Reset() {
 	*x = Resolved{}
-	mi := &file_api_worker_worker_proto_msgTypes[21]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2094,7 @@ func (x *Resolved) String() string {
 func (*Resolved) ProtoMessage() {}
 
 func (x *Resolved) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[21]
+	mi := &file_api_worker_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2107,7 @@ func (x *Resolved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resolved.ProtoReflect.Descriptor instead.
 func (*Resolved) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{21}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Resolved) GetUid() uint32 {
@@ -2042,7 +2129,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_api_worker_worker_proto_msgTypes[22]
+	mi := &file_api_worker_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2141,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[22]
+	mi := &file_api_worker_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2154,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{22}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Message) GetStyle() Style {
@@ -2103,7 +2190,7 @@ type Prompt struct {
 
 func (x *Prompt) Reset() {
 	*x = Prompt{}
-	mi := &file_api_worker_worker_proto_msgTypes[23]
+	mi := &file_api_worker_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2202,7 @@ func (x *Prompt) String() string {
 func (*Prompt) ProtoMessage() {}
 
 func (x *Prompt) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[23]
+	mi := &file_api_worker_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2215,7 @@ func (x *Prompt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Prompt.ProtoReflect.Descriptor instead.
 func (*Prompt) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{23}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Prompt) GetIndex() uint32 {
@@ -2214,7 +2301,7 @@ type Taken struct {
 
 func (x *Taken) Reset() {
 	*x = Taken{}
-	mi := &file_api_worker_worker_proto_msgTypes[24]
+	mi := &file_api_worker_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2313,7 @@ func (x *Taken) String() string {
 func (*Taken) ProtoMessage() {}
 
 func (x *Taken) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[24]
+	mi := &file_api_worker_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2326,7 @@ func (x *Taken) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Taken.ProtoReflect.Descriptor instead.
 func (*Taken) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{24}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Taken) GetIndex() uint32 {
@@ -2274,7 +2361,7 @@ type Withdrawn struct {
 
 func (x *Withdrawn) Reset() {
 	*x = Withdrawn{}
-	mi := &file_api_worker_worker_proto_msgTypes[25]
+	mi := &file_api_worker_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2373,7 @@ func (x *Withdrawn) String() string {
 func (*Withdrawn) ProtoMessage() {}
 
 func (x *Withdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[25]
+	mi := &file_api_worker_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2386,7 @@ func (x *Withdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Withdrawn.ProtoReflect.Descriptor instead.
 func (*Withdrawn) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{25}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Withdrawn) GetIndex() uint32 {
@@ -2328,7 +2415,7 @@ type Opened struct {
 
 func (x *Opened) Reset() {
 	*x = Opened{}
-	mi := &file_api_worker_worker_proto_msgTypes[26]
+	mi := &file_api_worker_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2340,7 +2427,7 @@ func (x *Opened) String() string {
 func (*Opened) ProtoMessage() {}
 
 func (x *Opened) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[26]
+	mi := &file_api_worker_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2353,7 +2440,7 @@ func (x *Opened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Opened.ProtoReflect.Descriptor instead.
 func (*Opened) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{26}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Opened) GetEnvironment() [][]byte {
@@ -2389,7 +2476,7 @@ type Exited struct {
 
 func (x *Exited) Reset() {
 	*x = Exited{}
-	mi := &file_api_worker_worker_proto_msgTypes[27]
+	mi := &file_api_worker_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2401,7 +2488,7 @@ func (x *Exited) String() string {
 func (*Exited) ProtoMessage() {}
 
 func (x *Exited) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[27]
+	mi := &file_api_worker_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2414,7 +2501,7 @@ func (x *Exited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exited.ProtoReflect.Descriptor instead.
 func (*Exited) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{27}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Exited) GetStatus() uint32 {
@@ -2443,7 +2530,7 @@ type Closed struct {
 
 func (x *Closed) Reset() {
 	*x = Closed{}
-	mi := &file_api_worker_worker_proto_msgTypes[28]
+	mi := &file_api_worker_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2455,7 +2542,7 @@ func (x *Closed) String() string {
 func (*Closed) ProtoMessage() {}
 
 func (x *Closed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[28]
+	mi := &file_api_worker_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2468,7 +2555,7 @@ func (x *Closed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Closed.ProtoReflect.Descriptor instead.
 func (*Closed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{28}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Closed) GetPamResult() int32 {
@@ -2498,7 +2585,7 @@ type Failed struct {
 
 func (x *Failed) Reset() {
 	*x = Failed{}
-	mi := &file_api_worker_worker_proto_msgTypes[29]
+	mi := &file_api_worker_worker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2597,7 @@ func (x *Failed) String() string {
 func (*Failed) ProtoMessage() {}
 
 func (x *Failed) ProtoReflect() protoreflect.Message {
-	mi := &file_api_worker_worker_proto_msgTypes[29]
+	mi := &file_api_worker_worker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2610,7 @@ func (x *Failed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failed.ProtoReflect.Descriptor instead.
 func (*Failed) Descriptor() ([]byte, []int) {
-	return file_api_worker_worker_proto_rawDescGZIP(), []int{29}
+	return file_api_worker_worker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Failed) GetError() string {
@@ -2581,7 +2668,7 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x05agent\x18\v \x01(\bR\x05agent\x12\x16\n" +
 	"\x06silent\x18\f \x01(\bR\x06silent\x12\x16\n" +
 	"\x06locale\x18\r \x01(\tR\x06locale\x12!\n" +
-	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\xbe\x04\n" +
+	"\fask_password\x18\x0e \x01(\tR\vaskPassword\"\xf2\x04\n" +
 	"\bToWorker\x122\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.StartH\x00R\x05start\x12;\n" +
 	"\bnumbered\x18\x02 \x01(\v2\x1d.pamprompt.worker.v1.NumberedH\x00R\bnumbered\x125\n" +
@@ -2593,7 +2680,8 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x05sweep\x18\b \x01(\v2\x1a.pamprompt.worker.v1.SweepH\x00R\x05sweep\x125\n" +
 	"\x06signal\x18\t \x01(\v2\x1b.pamprompt.worker.v1.SignalH\x00R\x06signal\x128\n" +
 	"\aproceed\x18\n" +
-	" \x01(\v2\x1c.pamprompt.worker.v1.ProceedH\x00R\aproceedB\t\n" +
+	" \x01(\v2\x1c.pamprompt.worker.v1.ProceedH\x00R\aproceed\x122\n" +
+	"\x05ended\x18\v \x01(\v2\x1a.pamprompt.worker.v1.EndedH\x00R\x05endedB\t\n" +
 	"\amessage\"\x1b\n" +
 	"\aResolve\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\"\x19\n" +
@@ -2634,7 +2722,11 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x06Mirror\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x14\n" +
 	"\x05shown\x18\x02 \x01(\bR\x05shown\"\t\n" +
-	"\aProceed\"\a\n" +
+	"\aProceed\"\x87\x01\n" +
+	"\x05Ended\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\rR\x05index\x123\n" +
+	"\x06closed\x18\x02 \x01(\v2\x1b.pamprompt.worker.v1.ClosedR\x06closed\x123\n" +
+	"\x06failed\x18\x03 \x01(\v2\x1b.pamprompt.worker.v1.FailedR\x06failed\"\a\n" +
 	"\x05Close\"\xe3\x05\n" +
 	"\bToBroker\x122\n" +
 	"\x05hello\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.HelloH\x00R\x05hello\x12;\n" +
@@ -2657,7 +2749,7 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\"Y\n" +
 	"\x05Hello\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x126\n" +
-	"\asession\x18\x02 \x01(\v2\x1c.pamprompt.worker.v1.SessionR\asession\"\xfd\x03\n" +
+	"\asession\x18\x02 \x01(\v2\x1c.pamprompt.worker.v1.SessionR\asession\"\xaf\x04\n" +
 	"\aSession\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.pamprompt.worker.v1.StartR\x05start\x120\n" +
 	"\x05phase\x18\x02 \x01(\x0e2\x1a.pamprompt.worker.v1.PhaseR\x05phase\x129\n" +
@@ -2670,7 +2762,8 @@ const file_api_worker_worker_proto_rawDesc = "" +
 	"\x05ready\x18\t \x01(\bR\x05ready\x12\x1a\n" +
 	"\bproceeds\x18\n" +
 	" \x01(\bR\bproceeds\x12\x18\n" +
-	"\aclosing\x18\v \x01(\bR\aclosing\"V\n" +
+	"\aclosing\x18\v \x01(\bR\aclosing\x120\n" +
+	"\x05ended\x18\f \x03(\v2\x1a.pamprompt.worker.v1.EndedR\x05ended\"V\n" +
 	"\bEntering\x120\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x1a.pamprompt.worker.v1.PhaseR\x05phase\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\"\a\n" +
@@ -2766,7 +2859,7 @@ func file_api_worker_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_api_worker_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_api_worker_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_api_worker_worker_proto_goTypes = []any{
 	(Phase)(0),          // 0: pamprompt.worker.v1.Phase
 	(Style)(0),          // 1: pamprompt.worker.v1.Style
@@ -2786,22 +2879,23 @@ var file_api_worker_worker_proto_goTypes = []any{
 	(*Cancel)(nil),      // 15: pamprompt.worker.v1.Cancel
 	(*Mirror)(nil),      // 16: pamprompt.worker.v1.Mirror
 	(*Proceed)(nil),     // 17: pamprompt.worker.v1.Proceed
-	(*Close)(nil),       // 18: pamprompt.worker.v1.Close
-	(*ToBroker)(nil),    // 19: pamprompt.worker.v1.ToBroker
-	(*Name)(nil),        // 20: pamprompt.worker.v1.Name
-	(*Hello)(nil),       // 21: pamprompt.worker.v1.Hello
-	(*Session)(nil),     // 22: pamprompt.worker.v1.Session
-	(*Entering)(nil),    // 23: pamprompt.worker.v1.Entering
-	(*Ready)(nil),       // 24: pamprompt.worker.v1.Ready
-	(*Resolved)(nil),    // 25: pamprompt.worker.v1.Resolved
-	(*Message)(nil),     // 26: pamprompt.worker.v1.Message
-	(*Prompt)(nil),      // 27: pamprompt.worker.v1.Prompt
-	(*Taken)(nil),       // 28: pamprompt.worker.v1.Taken
-	(*Withdrawn)(nil),   // 29: pamprompt.worker.v1.Withdrawn
-	(*Opened)(nil),      // 30: pamprompt.worker.v1.Opened
-	(*Exited)(nil),      // 31: pamprompt.worker.v1.Exited
-	(*Closed)(nil),      // 32: pamprompt.worker.v1.Closed
-	(*Failed)(nil),      // 33: pamprompt.worker.v1.Failed
+	(*Ended)(nil),       // 18: pamprompt.worker.v1.Ended
+	(*Close)(nil),       // 19: pamprompt.worker.v1.Close
+	(*ToBroker)(nil),    // 20: pamprompt.worker.v1.ToBroker
+	(*Name)(nil),        // 21: pamprompt.worker.v1.Name
+	(*Hello)(nil),       // 22: pamprompt.worker.v1.Hello
+	(*Session)(nil),     // 23: pamprompt.worker.v1.Session
+	(*Entering)(nil),    // 24: pamprompt.worker.v1.Entering
+	(*Ready)(nil),       // 25: pamprompt.worker.v1.Ready
+	(*Resolved)(nil),    // 26: pamprompt.worker.v1.Resolved
+	(*Message)(nil),     // 27: pamprompt.worker.v1.Message
+	(*Prompt)(nil),      // 28: pamprompt.worker.v1.Prompt
+	(*Taken)(nil),       // 29: pamprompt.worker.v1.Taken
+	(*Withdrawn)(nil),   // 30: pamprompt.worker.v1.Withdrawn
+	(*Opened)(nil),      // 31: pamprompt.worker.v1.Opened
+	(*Exited)(nil),      // 32: pamprompt.worker.v1.Exited
+	(*Closed)(nil),      // 33: pamprompt.worker.v1.Closed
+	(*Failed)(nil),      // 34: pamprompt.worker.v1.Failed
 }
 var file_api_worker_worker_proto_depIdxs = []int32{
 	0,  // 0: pamprompt.worker.v1.Options.phases:type_name -> pamprompt.worker.v1.Phase
@@ -2809,51 +2903,55 @@ var file_api_worker_worker_proto_depIdxs = []int32{
 	13, // 2: pamprompt.worker.v1.ToWorker.numbered:type_name -> pamprompt.worker.v1.Numbered
 	14, // 3: pamprompt.worker.v1.ToWorker.answer:type_name -> pamprompt.worker.v1.Answer
 	15, // 4: pamprompt.worker.v1.ToWorker.cancel:type_name -> pamprompt.worker.v1.Cancel
-	18, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
+	19, // 5: pamprompt.worker.v1.ToWorker.close:type_name -> pamprompt.worker.v1.Close
 	16, // 6: pamprompt.worker.v1.ToWorker.mirror:type_name -> pamprompt.worker.v1.Mirror
 	7,  // 7: pamprompt.worker.v1.ToWorker.resolve:type_name -> pamprompt.worker.v1.Resolve
 	8,  // 8: pamprompt.worker.v1.ToWorker.sweep:type_name -> pamprompt.worker.v1.Sweep
 	12, // 9: pamprompt.worker.v1.ToWorker.signal:type_name -> pamprompt.worker.v1.Signal
 	17, // 10: pamprompt.worker.v1.ToWorker.proceed:type_name -> pamprompt.worker.v1.Proceed
-	5,  // 11: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
-	4,  // 12: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
-	11, // 13: pamprompt.worker.v1.Start.command:type_name -> pamprompt.worker.v1.Command
-	10, // 14: pamprompt.worker.v1.Start.alternative:type_name -> pamprompt.worker.v1.Alternative
-	3,  // 15: pamprompt.worker.v1.Signal.target:type_name -> pamprompt.worker.v1.Target
-	21, // 16: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
-	23, // 17: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
-	25, // 18: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
-	27, // 19: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
-	28, // 20: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
-	29, // 21: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
-	26, // 22: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
-	30, // 23: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
-	32, // 24: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
-	33, // 25: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
-	20, // 26: pamprompt.worker.v1.ToBroker.name:type_name -> pamprompt.worker.v1.Name
-	31, // 27: pamprompt.worker.v1.ToBroker.exited:type_name -> pamprompt.worker.v1.Exited
-	24, // 28: pamprompt.worker.v1.ToBroker.ready:type_name -> pamprompt.worker.v1.Ready
-	22, // 29: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
-	9,  // 30: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
-	0,  // 31: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
-	25, // 32: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
-	27, // 33: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
-	30, // 34: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
-	32, // 35: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
-	33, // 36: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
-	31, // 37: pamprompt.worker.v1.Session.exited:type_name -> pamprompt.worker.v1.Exited
-	0,  // 38: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
-	1,  // 39: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
-	1,  // 40: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
-	26, // 41: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
-	0,  // 42: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
-	2,  // 43: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
-	0,  // 44: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
-	45, // [45:45] is the sub-list for method output_type
-	45, // [45:45] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	18, // 11: pamprompt.worker.v1.ToWorker.ended:type_name -> pamprompt.worker.v1.Ended
+	5,  // 12: pamprompt.worker.v1.Start.options:type_name -> pamprompt.worker.v1.Options
+	4,  // 13: pamprompt.worker.v1.Start.owner:type_name -> pamprompt.worker.v1.Owner
+	11, // 14: pamprompt.worker.v1.Start.command:type_name -> pamprompt.worker.v1.Command
+	10, // 15: pamprompt.worker.v1.Start.alternative:type_name -> pamprompt.worker.v1.Alternative
+	3,  // 16: pamprompt.worker.v1.Signal.target:type_name -> pamprompt.worker.v1.Target
+	33, // 17: pamprompt.worker.v1.Ended.closed:type_name -> pamprompt.worker.v1.Closed
+	34, // 18: pamprompt.worker.v1.Ended.failed:type_name -> pamprompt.worker.v1.Failed
+	22, // 19: pamprompt.worker.v1.ToBroker.hello:type_name -> pamprompt.worker.v1.Hello
+	24, // 20: pamprompt.worker.v1.ToBroker.entering:type_name -> pamprompt.worker.v1.Entering
+	26, // 21: pamprompt.worker.v1.ToBroker.resolved:type_name -> pamprompt.worker.v1.Resolved
+	28, // 22: pamprompt.worker.v1.ToBroker.prompt:type_name -> pamprompt.worker.v1.Prompt
+	29, // 23: pamprompt.worker.v1.ToBroker.taken:type_name -> pamprompt.worker.v1.Taken
+	30, // 24: pamprompt.worker.v1.ToBroker.withdrawn:type_name -> pamprompt.worker.v1.Withdrawn
+	27, // 25: pamprompt.worker.v1.ToBroker.text:type_name -> pamprompt.worker.v1.Message
+	31, // 26: pamprompt.worker.v1.ToBroker.opened:type_name -> pamprompt.worker.v1.Opened
+	33, // 27: pamprompt.worker.v1.ToBroker.closed:type_name -> pamprompt.worker.v1.Closed
+	34, // 28: pamprompt.worker.v1.ToBroker.failed:type_name -> pamprompt.worker.v1.Failed
+	21, // 29: pamprompt.worker.v1.ToBroker.name:type_name -> pamprompt.worker.v1.Name
+	32, // 30: pamprompt.worker.v1.ToBroker.exited:type_name -> pamprompt.worker.v1.Exited
+	25, // 31: pamprompt.worker.v1.ToBroker.ready:type_name -> pamprompt.worker.v1.Ready
+	23, // 32: pamprompt.worker.v1.Hello.session:type_name -> pamprompt.worker.v1.Session
+	9,  // 33: pamprompt.worker.v1.Session.start:type_name -> pamprompt.worker.v1.Start
+	0,  // 34: pamprompt.worker.v1.Session.phase:type_name -> pamprompt.worker.v1.Phase
+	26, // 35: pamprompt.worker.v1.Session.resolved:type_name -> pamprompt.worker.v1.Resolved
+	28, // 36: pamprompt.worker.v1.Session.prompt:type_name -> pamprompt.worker.v1.Prompt
+	31, // 37: pamprompt.worker.v1.Session.opened:type_name -> pamprompt.worker.v1.Opened
+	33, // 38: pamprompt.worker.v1.Session.closed:type_name -> pamprompt.worker.v1.Closed
+	34, // 39: pamprompt.worker.v1.Session.failed:type_name -> pamprompt.worker.v1.Failed
+	32, // 40: pamprompt.worker.v1.Session.exited:type_name -> pamprompt.worker.v1.Exited
+	18, // 41: pamprompt.worker.v1.Session.ended:type_name -> pamprompt.worker.v1.Ended
+	0,  // 42: pamprompt.worker.v1.Entering.phase:type_name -> pamprompt.worker.v1.Phase
+	1,  // 43: pamprompt.worker.v1.Message.style:type_name -> pamprompt.worker.v1.Style
+	1,  // 44: pamprompt.worker.v1.Prompt.style:type_name -> pamprompt.worker.v1.Style
+	27, // 45: pamprompt.worker.v1.Prompt.messages:type_name -> pamprompt.worker.v1.Message
+	0,  // 46: pamprompt.worker.v1.Prompt.phase:type_name -> pamprompt.worker.v1.Phase
+	2,  // 47: pamprompt.worker.v1.Withdrawn.outcome:type_name -> pamprompt.worker.v1.Outcome
+	0,  // 48: pamprompt.worker.v1.Failed.phase:type_name -> pamprompt.worker.v1.Phase
+	49, // [49:49] is the sub-list for method output_type
+	49, // [49:49] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_api_worker_worker_proto_init() }
@@ -2872,9 +2970,10 @@ func file_api_worker_worker_proto_init() {
 		(*ToWorker_Sweep)(nil),
 		(*ToWorker_Signal)(nil),
 		(*ToWorker_Proceed)(nil),
+		(*ToWorker_Ended)(nil),
 	}
 	file_api_worker_worker_proto_msgTypes[5].OneofWrappers = []any{}
-	file_api_worker_worker_proto_msgTypes[15].OneofWrappers = []any{
+	file_api_worker_worker_proto_msgTypes[16].OneofWrappers = []any{
 		(*ToBroker_Hello)(nil),
 		(*ToBroker_Entering)(nil),
 		(*ToBroker_Resolved)(nil),
@@ -2895,7 +2994,7 @@ func file_api_worker_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_worker_worker_proto_rawDesc), len(file_api_worker_worker_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
