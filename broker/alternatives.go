@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -32,15 +31,6 @@ type alternatives struct {
 	waiting  *time.Timer  // for those that a worker may bring along
 	winner   *transaction // which goes on; the others are closed
 	endings  []ending
-}
-
-// ending is how one transaction ended.
-type ending struct {
-	t      *transaction
-	state  string
-	result int32
-	text   string
-	asked  bool // it was being closed
 }
 
 // others are the services besides the one that the session was opened with.
@@ -218,7 +208,8 @@ func (t *transaction) finish(state string, result int32, text string) {
 	begun := t.begun
 	t.stop(state)
 	s.transactions = slices.DeleteFunc(s.transactions, func(other *transaction) bool { return other == t })
-	s.alternatives.endings = append(s.alternatives.endings, ending{t, state, result, text, s.asked || t.losing})
+	e := ending{t, t.index(), t.start.GetService(), state, result, text, s.asked || t.losing}
+	s.alternatives.endings = append(s.alternatives.endings, e)
 	s.recharge()
 	goesOn := !s.asked && s.alternatives.winner == nil && (len(s.transactions) > 0 || s.alternatives.missing > 0)
 	switch {
@@ -227,6 +218,7 @@ func (t *transaction) finish(state string, result int32, text string) {
 		s.refuse(cmp.Or(api.ParseResult(text), &api.Error{Code: api.Cancelled, Text: text}))
 	case goesOn:
 		if !t.losing {
+			s.tellOthers(e, nil) // first: who hears of it may kill us
 			s.say(t, api.StyleError, t.start.GetService()+": "+text)
 		}
 		s.tellLeader()
@@ -257,33 +249,6 @@ func (s *session) conclude() {
 	}
 	e := s.outcome()
 	s.end(e.state, e.result, e.text)
-}
-
-// outcome is how a session ends whose transactions have all ended: as the one that
-// went on; without one, as that of the main service, or if that one had ended before
-// the session was closed, as the first one that was closed.
-func (s *session) outcome() ending {
-	a := &s.alternatives
-	all := slices.SortedFunc(slices.Values(a.endings), func(x, y ending) int { return cmp.Compare(x.t.index(), y.t.index()) })
-	if i := slices.IndexFunc(all, func(e ending) bool { return e.t == a.winner }); i >= 0 {
-		return all[i]
-	}
-	if i := slices.IndexFunc(all, func(e ending) bool { return e.asked }); i >= 0 {
-		return all[i]
-	}
-	main := all[0]
-	var others []string
-	for _, e := range all[1:] {
-		word := e.state
-		if known := api.ParseResult(e.text); known != nil {
-			word = string(known.Code)
-		}
-		others = append(others, e.t.start.GetService()+": "+word)
-	}
-	if len(others) > 0 {
-		main.text += "; " + strings.Join(others, ", ")
-	}
-	return main
 }
 
 // haveBegun tells OpenSession when every transaction has begun.

@@ -30,6 +30,7 @@
 //	transaction.go what one worker does in PAM for it
 //	starting.go   how transactions get their workers
 //	alternatives.go several transactions side by side, of which one goes on
+//	endings.go    how those ended that do not, also under another broker
 //	takeover.go   how a session is taken over
 //	conversation.go the questions of a program that runs PAM itself
 //	ask.go        ... and what it may ask: OpenConversation and Ask, bounded and checked

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 	"github.com/pamprompt/pamprompt/broker/bus"
 	"github.com/pamprompt/pamprompt/broker/workers"
 )
+
+// otherEnds are the connections of workers that a test pretends, by *workers.Worker.
+var otherEnds sync.Map
 
 // idleWorkers is a pool, and how to have one more idle worker of it. They say
 // Hello and nothing else, and end with the test, after its owner.
@@ -49,6 +53,8 @@ func idleWorkers(t *testing.T) (*workers.Pool, func() *workers.Worker) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		otherEnds.Store(w, conn)
+		t.Cleanup(func() { otherEnds.Delete(w) })
 		return w
 	}
 }

@@ -247,11 +247,16 @@ func (t *transaction) closed(c *worker.Closed) {
 }
 
 func (t *transaction) failed(f *worker.Failed) {
+	t.finish(api.StateFailed, f.GetPamResult(), failure(f).Error())
+}
+
+// failure is what a worker says of it, in the words of the contract.
+func failure(f *worker.Failed) *api.Error {
 	code := api.Code(f.GetError())
 	if !code.Known() {
 		code = api.WorkerFailed // of a later version
 	}
-	t.finish(api.StateFailed, f.GetPamResult(), (&api.Error{Code: code, Text: clean(f.GetText())}).Error())
+	return &api.Error{Code: code, Text: clean(f.GetText())}
 }
 
 func strs(entries [][]byte) []string {

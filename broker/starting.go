@@ -166,6 +166,7 @@ func (b *Broker) give(w *workers.Worker, p *bus.Peer, s *session, start *worker.
 	if first {
 		b.add(s, owner)
 	}
+	t.tellEndings(nil)
 	t.slow = b.after(takeTimeout, t.overdue)
 	return nil
 }

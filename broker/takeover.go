@@ -76,7 +76,10 @@ func (b *Broker) adopt(w *workers.Worker, d *worker.Session) {
 			return
 		}
 		s.join(t)
-		if !known {
+		s.recall(t, d.GetEnded())
+		if known {
+			s.recharge()
+		} else {
 			var c *client
 			if owner != nil {
 				c = b.client(owner)

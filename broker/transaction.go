@@ -49,10 +49,7 @@ func (s *session) newTransaction(start *worker.Start, w *workers.Worker) *transa
 // join gives a session one of its transactions.
 func (s *session) join(t *transaction) {
 	s.transactions = append(s.transactions, t)
-	s.alternatives.seen |= 1 << t.index()
-	if s.alternatives.missing = max(0, s.alternatives.missing-1); s.alternatives.missing == 0 {
-		s.alternatives.stopTimer()
-	}
+	s.found(t.index())
 	if s.b.sessions[s.id] == s {
 		s.recharge()
 	}

@@ -16,10 +16,6 @@ func (w *world) seldom(rt *rapid.T) {
 	if rapid.IntRange(0, 2).Draw(rt, "seldom") != 0 {
 		rt.Skip("not now")
 	}
-	// The next broker gives an alternative that has failed five seconds to come.
-	if slices.ContainsFunc(w.sessions, func(s *session) bool { return s.listed && s.isHalf() }) {
-		rt.Skip("that would take long")
-	}
 }
 
 // restart kills the broker and starts it again. Meanwhile a worker or an opener may go.

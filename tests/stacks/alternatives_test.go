@@ -4,6 +4,7 @@ package stacks
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -276,6 +278,68 @@ func TestTheBrokerIsKilledWhileAlternativesAsk(t *testing.T) {
 		a.wantUsed(session, "finger")
 		a.close(session)
 	})
+}
+
+// What failed under one broker has its part in how the session ends under the next, and
+// nobody waits for it to come back.
+func TestTheBrokerIsKilledAfterAnAlternativeHasFailed(t *testing.T) {
+	s, a, finger := sideBySide(t)
+	both := result{api.AuthenticationFailed, 7, "; finger: PAMFailed"}
+	bystander, err := leaver(t, s.System).Open(within(t), "word", "anna", api.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := a.promptOf(bystander)
+	for _, c := range []struct {
+		name  string
+		first func(p api.Prompt)
+		said  string
+		then  func(p api.Prompt)
+		want  result
+		used  string
+	}{
+		{"the password, and then the finger", func(p api.Prompt) { a.reply(p.ID, "wrong") }, "word: AuthenticationFailed",
+			func(api.Prompt) { finger.say("no") }, both, ""},
+		{"the finger, and then the password", func(api.Prompt) { finger.say("no") }, "finger: PAMFailed",
+			func(p api.Prompt) { a.reply(p.ID, "wrong") }, both, ""},
+		{"the finger, and the password is right", func(api.Prompt) { finger.say("no") }, "finger: PAMFailed",
+			func(p api.Prompt) { a.reply(p.ID, password) }, result{}, "word"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			session := a.open("word", "anna", withFinger)
+			p := a.promptOf(session)
+			a.touchOf(session)
+			c.first(p)
+			next(a, func(m api.Message) bool {
+				return m.Session == session.ID() && m.Style == api.StyleError && strings.HasPrefix(m.Text.Text, c.said)
+			})
+			from := len(s.Log())
+			for range 2 { // the second one has it from a worker that had it from the first
+				a.restart(s)
+				if !strings.HasPrefix(c.said, "word") {
+					a.same(session, p)
+				}
+			}
+			since := time.Now()
+			c.then(p)
+			if c.used != "" {
+				a.wait(session, api.StateOpen)
+				a.wantUsed(session, c.used)
+			} else if err := session.Wait(within(t), api.StateOpen); err == nil {
+				t.Error("it opened")
+			}
+			a.want(ending{Properties: a.properties(session), session: session}, c.want)
+			t.Attr("saw", fmt.Sprintf("%s: %v after the answer, under the third broker", c.name, time.Since(since).Round(10*time.Millisecond)))
+			if strings.Contains(s.Log()[from:], "did not come back") {
+				t.Error("the broker has waited for what has ended")
+			}
+			if c.used != "" {
+				a.close(session)
+			}
+		})
+	}
+	a.reply(waiting.ID, password)
+	a.wait(bystander, api.StateOpen)
 }
 
 // The command runs once, with the descriptors, in the transaction that goes on; whoever
