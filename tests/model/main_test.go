@@ -90,6 +90,7 @@ func TestTheBrokerDoesWhatTheModelAllows(t *testing.T) {
 			"answer and leave":     w.answerAndLeave,
 			"answer and drop":      w.answerAndDrop,
 			"answer and restart":   w.answerAndRestart,
+			"kill and restart":     w.killAndRestart,
 			"restart":              w.restart,
 		})
 		w.finish()

@@ -132,6 +132,25 @@ func (w *world) answerAndRestart(rt *rapid.T) {
 	}
 }
 
+// killAndRestart has the main one of two alternatives end under one broker, and the other
+// one under the next: the session ends as the main one did.
+func (w *world) killAndRestart(rt *rapid.T) {
+	s := w.pick(rt, func(s *session) bool {
+		return s.alternatives && len(s.pending) == 2 && (s.owner != nil || s.linger)
+	})
+	w.seldom(rt)
+	w.killWorker(w.leader(s))
+	s.isKilled()
+	w.settle()
+	w.restarts(func() {}, func() {})
+	w.settle()
+	q := s.pending[0]
+	if err := w.agent.Cancel(w.within(), q.number); err != nil {
+		rt.Fatal(err)
+	}
+	s.givesUp(q, api.Cancelled)
+}
+
 // went waits until it shows whether a module has the answer to a question.
 func (w *world) went(q *question) bool {
 	late := time.After(patience)
