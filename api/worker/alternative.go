@@ -49,9 +49,13 @@ func checkEnded(e *Ended) error {
 	return checkResult(e.GetClosed().GetText())
 }
 
-// checkOthers wants each of the other alternatives at most once.
-func checkOthers(s *Session) error {
+// checkSideBySide wants of an alternative what one can be, and each of the others at
+// most once.
+func checkSideBySide(s *Session) error {
 	a := s.GetStart().GetAlternative()
+	if a == nil && (s.GetReady() || s.GetProceeds()) || s.GetProceeds() && !s.GetReady() {
+		return fmt.Errorf("hello describes an alternative that none is, or that goes on without having been ready")
+	}
 	var seen uint32
 	for _, e := range s.GetEnded() {
 		if err := checkEnded(e); err != nil {

@@ -268,10 +268,7 @@ func checkHello(h *Hello) error {
 	if err := checkPhase(s.GetPhase()); err != nil {
 		return err
 	}
-	if a := s.GetStart().GetAlternative(); a == nil && (s.GetReady() || s.GetProceeds()) || s.GetProceeds() && !s.GetReady() {
-		return fmt.Errorf("hello describes an alternative that none is, or that goes on without having been ready")
-	}
-	if err := checkOthers(s); err != nil {
+	if err := checkSideBySide(s); err != nil {
 		return err
 	}
 	if s.GetPrompt() != nil {
