@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/api/worker"
 )
 
@@ -100,11 +101,14 @@ func TestPolkitThatSaidNothingIsAskedAgain(t *testing.T) {
 	v.polkit.wantAsked(answerAny) // after a pause
 	v.ask(1)
 	v.polkit.fail(busy)
-	v.polkit.wantAsked(answerAny) // since the prompt came
-	v.polkit.fail(busy)
 	e.settle()
 	e.wantHeard()
-	v.known(e, func(_ *client, k *vetted) { k.owed = nil })
+	v.known(e, func(_ *client, k *vetted) {
+		if k.pause != 2*shortestPause {
+			t.Errorf("the second pause is %v", k.pause)
+		}
+		k.owed = nil
+	})
 	v.polkit.wantAsked(answerAny) // after a longer one
 	v.polkit.say(true)
 	e.settle()
@@ -147,6 +151,45 @@ func TestWhoIsSilentIsNotAskedMore(t *testing.T) {
 	v.polkit.say(true)
 	e.settle()
 	e.wantHeard("prompt 1")
+}
+
+// One question tells that polkit is away, and not one for each of a thousand sessions.
+func TestWhoIsAwayIsNotAskedForEach(t *testing.T) {
+	v := startVetting(t)
+	e := newEar(t, v.Broker, v.address)
+	v.ask(1)
+	v.polkit.wantAsked(answerAny)
+	second := v.another(8)
+	second.text("of the second")
+	second.ask(2)
+	v.another(9).ask(3)
+	v.polkit.fail(busy)
+	e.settle()
+	if n := len(v.polkit.asked); n != 0 {
+		t.Errorf("polkit is asked %d times more", n)
+	}
+	v.known(e, func(c *client, _ *vetted) {
+		for a, k := range c.vetting.of {
+			if k.pause != shortestPause || k.again == nil || k.queued {
+				t.Errorf("of %v is known %+v", a.about(), k)
+			}
+		}
+		if len(c.vetting.of) != 3 || len(c.vetting.of[second.t].owed) != 1 {
+			t.Errorf("%d are known", len(c.vetting.of))
+		}
+	})
+	for range 3 { // after the pause
+		v.polkit.wantAsked(answerAny)
+		v.polkit.say(true)
+	}
+	e.settle()
+	e.b.do(func() {
+		for number, q := range v.prompts {
+			if q.told[e.peer.Name] == nil {
+				t.Errorf("the agent is not told of prompt %d", number)
+			}
+		}
+	})
 }
 
 // The pauses grow, and have a bound at either end.
@@ -296,4 +339,41 @@ func TestATextIsOwedUntilPolkitComes(t *testing.T) {
 	v.polkit.say(true)
 	e.settle()
 	e.wantHeard("a text", "in the queue")
+}
+
+// Others are asked in the place of an agent (ask-password=fallback) while polkit does not
+// say that it may know.
+func TestWhoIsAskedInTheAgentsPlaceWhilePolkitIsSilent(t *testing.T) {
+	v := startVetting(t)
+	v.do(func() {
+		v.userFiles = true // the copy that shows here
+		v.t.s.resolved, v.t.s.uid = true, 4711
+		v.t.s.start.Options.AskPassword = api.AskPasswordFallback
+	})
+	e := newEar(t, v.Broker, v.address)
+	want := func(when string, others bool) {
+		t.Helper()
+		e.settle()
+		v.do(func() {
+			if v.t.userFile != others {
+				t.Errorf("%s others are asked: %t", when, v.t.userFile)
+			}
+		})
+	}
+	v.ask(1)
+	v.polkit.wantAsked(answerAny)
+	v.polkit.say(true)
+	want("when polkit says yes", false)
+	v.text("a text")
+	v.do(v.review) // which asks nothing: the agent knows of all
+	want("afterwards", false)
+	v.polkit.leave()
+	v.known(e, func(c *client, _ *vetted) { v.vet(c, v.t) })
+	want("when polkit is away", true)
+	v.longPause(e)
+	v.polkit.come()
+	v.known(e, func(c *client, _ *vetted) { v.vet(c, v.t) })
+	v.polkit.wantAsked(answerAny)
+	v.polkit.say(true)
+	want("when it is back", false)
 }

@@ -3,6 +3,7 @@
 package broker
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -191,8 +192,29 @@ func (b *Broker) vetted(c *client, a asker, refusal error) {
 	if v == nil || !b.isAgent(c) {
 		return
 	}
+	before := v.approved
+	if errors.Is(refusal, polkit.ErrAway) {
+		b.postponeRest(c, v, refusal)
+	}
 	b.heed(c, a, v, refusal)
-	b.remirror()
+	if v.approved != before {
+		b.remirror()
+	}
+}
+
+// postponeRest postpones all other questions about an agent with one that did not reach
+// polkit: theirs would not either, and there may be thousands.
+func (b *Broker) postponeRest(c *client, but *vetted, refusal error) {
+	queue := c.vetting.queue
+	c.vetting.queue = nil
+	for _, a := range queue {
+		if v := c.vetting.of[a]; v != nil {
+			v.queued = false
+			if v != but {
+				b.heed(c, a, v, refusal)
+			}
+		}
+	}
 }
 
 // heed does what follows from polkit's word, or from rules that were read while
