@@ -33,9 +33,13 @@
 //
 //	if errors.Is(err, api.TimedOut) { ... }
 //
-// A bus or a broker that is not there is ErrNoBus or ErrNoBroker. Answers are
-// secret.Secret and travel as sealed memfds; no answer is ever in a D-Bus
-// message, a Go string or an error of this package.
+// A bus or a broker that is not there is ErrNoBus or ErrNoBroker. A Client does not
+// outlive its bus: what it does then fails with ErrNoBus, its Watchers end with it, and
+// so do its sessions without Linger. A program that goes on all the same, such as an
+// agent, closes the Client and has Reconnect make another one, as soon as that can be.
+//
+// Answers are secret.Secret and travel as sealed memfds; no answer is ever in a
+// D-Bus message, a Go string or an error of this package.
 //
 // The package asks nothing and prints nothing: the terminal belongs to
 // cmd/pamprompt-client. Which file holds what:
@@ -44,6 +48,7 @@
 //	errors.go   the codes of the contract
 //	fault.go    what godbus reports, turned into those and ErrNoBus, ErrNoBroker
 //	client.go   the connection
+//	redial.go   another one, when the bus has ended and come again
 //	manager.go  the calls of the Manager interface
 //	options.go  the options of OpenSession
 //	session.go  one session: properties, Wait, Close

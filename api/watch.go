@@ -55,14 +55,10 @@ func (c *Client) Watch(ctx context.Context, options WatchOptions) (*Watcher, err
 		client: c, agent: options.Agent, events: make(chan Event, options.Queue), pending: map[uint64]struct{}{},
 	}
 	w.over, w.cancel = context.WithCancel(ctx)
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
+	if !c.addWatcher(w) {
 		w.cancel()
 		return nil, fmt.Errorf("%w: it was closed", ErrNoBus)
 	}
-	c.watchers[w] = struct{}{}
-	c.mu.Unlock()
 	if w.agent {
 		if err := c.registerAgent(w.over, 1); err != nil {
 			w.end(nil)
@@ -71,6 +67,22 @@ func (c *Client) Watch(ctx context.Context, options WatchOptions) (*Watcher, err
 	}
 	context.AfterFunc(w.over, func() { w.end(w.over.Err()) }) // of no effect when w.end cancelled it
 	return w, nil
+}
+
+// addWatcher is false once the connection has ended: nobody would end the Watcher.
+func (c *Client) addWatcher(w *Watcher) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.ended: // disconnected looks for watchers after that
+		return false
+	default:
+	}
+	if c.closed {
+		return false
+	}
+	c.watchers[w] = struct{}{}
+	return true
 }
 
 // Events is where the events come. The channel is closed when the Watcher has

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pamprompt/pamprompt/api/transport"
+)
+
+// Reconnect is Connect for a program that is to go on when its bus has ended, or was
+// restarted: when a Client or a Watcher has failed with ErrNoBus. It tries until there
+// is a bus and a broker on it that answers, which the bus may have to start, in pauses
+// that grow from a tenth of a second to five, and without a limit but ctx, whose error
+// it returns then. It gives up only where the bus refuses to let us speak to the broker
+// (AccessDenied).
+//
+// The Client is a new one, and nothing of the old one's comes along: sessions without
+// Linger are closed, conversations are gone, and an agent watches again, whereupon
+// prompts that still wait are told again with the same numbers. The caller closes both.
+func Reconnect(ctx context.Context) (*Client, error) {
+	return Redial(ctx, transport.SystemAddress())
+}
+
+// Redial is Reconnect for the bus at a D-Bus address list, as Dial is Connect.
+func Redial(ctx context.Context, address string) (*Client, error) {
+	for p := (pauses{}); ; {
+		select { // also before the first try: many may have lost the same bus
+		case <-time.After(p.next()):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		c, err := Dial(ctx, address)
+		if err == nil {
+			if err = c.awaitBroker(ctx); err == nil {
+				return c, nil
+			}
+			_ = c.Close()
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !errors.Is(err, ErrNoBus) {
+			return nil, err
+		}
+	}
+}
+
+// awaitBroker returns when a broker has answered.
+func (c *Client) awaitBroker(ctx context.Context) error {
+	w, done := c.wait("") // which is woken when somebody takes the broker's name
+	defer done()
+	for p := (pauses{}); ; {
+		err := fault("Get", c.call(ctx, RootPath, driver+".Properties.Get", ManagerInterface, "Version").Err)
+		if err == nil || errors.Is(err, ErrNoBus) || errors.Is(err, AccessDenied) {
+			return err
+		}
+		select {
+		case <-w.hint:
+		case <-time.After(p.next()):
+		case <-c.ended: // the next call says so
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// pauses are those between tries.
+type pauses struct{ last time.Duration }
+
+const (
+	firstPause   = 100 * time.Millisecond
+	longestPause = 5 * time.Second
+)
+
+// next is between half of a length, which doubles each time, and the whole of it, so that
+// those who have lost something at the same time do not all come back at the same time.
+func (p *pauses) next() time.Duration {
+	p.last = min(max(2*p.last, firstPause), longestPause)
+	return p.last/2 + rand.N(p.last/2)
+}
