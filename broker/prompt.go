@@ -30,7 +30,7 @@ type prompt struct {
 	details map[string]dbus.Variant // but for those of detailsFor
 	claim   *claim                  // the answer that is on its way to the worker; nil while the slot is free
 	told    map[string]*client      // whom to tell of the end, by unique name
-	muted   bool                    // it is being cancelled, and nobody is told of it
+	muted   bool                    // it is about to end, and nobody is told of it
 	mirror  mirror                  // for agents that know no D-Bus
 }
 

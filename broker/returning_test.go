@@ -197,7 +197,12 @@ func TestASessionWhoseOwnerHasLeftIsRemovedOnce(t *testing.T) {
 	}
 	r := startReturning(t, false)
 	r.adopt(0, asks())
-	r.session(func(s *session) { says(t, s.transactions[0], isClosed) })
+	r.session(func(s *session) {
+		if q := s.transactions[0].prompt; q == nil || !q.muted {
+			t.Errorf("somebody is asked for it: %+v", q)
+		}
+		says(t, s.transactions[0], isClosed)
+	})
 	r.wantTold("SessionAdded", "is opening", "now closing")
 	r.adopt(1, asks())
 	r.session(func(s *session) {

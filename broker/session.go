@@ -158,6 +158,10 @@ func (s *session) put(q *prompt) bool {
 	return u.prompts <= s.b.limits(owner).prompts
 }
 
+// abandoned says whether the session is closed, or about to be, for want of its owner:
+// nobody is asked anything for it any more.
+func (s *session) abandoned() bool { return s.owner == nil && !s.start.GetOptions().GetLinger() }
+
 // drop undoes put.
 func (s *session) drop(q *prompt) {
 	delete(s.prompts, q.number)

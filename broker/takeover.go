@@ -138,7 +138,7 @@ func (t *transaction) rebuild(d *worker.Session) {
 		t.closed(d.GetClosed())
 	case d.GetFailed() != nil:
 		t.failed(d.GetFailed())
-	case s.owner == nil && !s.start.GetOptions().GetLinger():
+	case s.abandoned():
 		s.close("its owner left the bus")
 	case d.GetClosing() && t.mayProceed():
 		s.close("")
@@ -189,7 +189,7 @@ func (t *transaction) askAgain(p *worker.Prompt) bool {
 		}
 		t.numbered(p.GetIndex(), number)
 	}
-	t.ask(p, number)
+	t.pose(p, number, t.s.abandoned())
 	if !t.userFile { // what the last broker wanted nobody knows
 		t.mirrorTo(false)
 	}

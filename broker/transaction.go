@@ -83,7 +83,10 @@ func (t *transaction) about() []slog.Attr {
 }
 
 // ask makes a prompt of what a worker said, and tells everybody.
-func (t *transaction) ask(p *worker.Prompt, number uint64) {
+func (t *transaction) ask(p *worker.Prompt, number uint64) { t.pose(p, number, false) }
+
+// pose is ask; one that is muted is there for the worker to withdraw it, and nobody is told.
+func (t *transaction) pose(p *worker.Prompt, number uint64, muted bool) {
 	s := t.s
 	t.question = p
 	q := &prompt{
@@ -92,6 +95,7 @@ func (t *transaction) ask(p *worker.Prompt, number uint64) {
 		style:   styleName(p.GetStyle()),
 		message: clean(p.GetText()),
 		details: details(t.start, p),
+		muted:   muted,
 	}
 	t.prompt = q
 	if !s.put(q) {
