@@ -120,6 +120,9 @@ func (c *Client) Close() error {
 	return err
 }
 
+// Done is closed when the connection has ended: by Close, or with the bus.
+func (c *Client) Done() <-chan struct{} { return c.ended }
+
 // spawn runs f in a goroutine that Close waits for. It does nothing once the
 // Client is closed.
 func (c *Client) spawn(f func()) {

@@ -6,9 +6,9 @@ package main
 // messages and its prompt, without echo unless the prompt is a visible one.
 // Otherwise the answer is what standard input holds, less one newline at its
 // end; with --stdin all of it; with --fd N what descriptor N holds, less one
-// newline. The answer is never taken from an argument or the environment. It
-// writes nothing when it worked; with --json the prompt's number and
-// "answered": true to standard output.
+// newline. The answer is never taken from an argument or the environment. Nobody is
+// asked any longer when the bus ends. It writes nothing when it worked; with --json
+// the prompt's number and "answered": true to standard output.
 
 import (
 	"bytes"
@@ -62,7 +62,7 @@ func onlyThePrompt(_ *cobra.Command, args []string) error {
 }
 
 func (t *tool) answer(ctx context.Context, client *api.Client, id uint64, from answerFrom) error {
-	answer, err := from.read(ctx, client, id)
+	answer, err := from.readWhile(ctx, client, id)
 	if err != nil {
 		return err
 	}
@@ -74,6 +74,24 @@ func (t *tool) answer(ctx context.Context, client *api.Client, id uint64, from a
 		Prompt   uint64 `json:"prompt"`
 		Answered bool   `json:"answered"`
 	}{id, true})
+}
+
+// readWhile is read, but for no longer than there is a bus to answer on.
+func (from answerFrom) readWhile(ctx context.Context, client *api.Client, id uint64) (*secret.Secret, error) {
+	reading, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-client.Done():
+			cancel()
+		case <-reading.Done():
+		}
+	}()
+	answer, err := from.read(reading, client, id)
+	if err != nil && reading.Err() != nil && ctx.Err() == nil {
+		err = lostBus{api.ErrNoBus, fmt.Sprintf("prompt %d was not answered", id), "`pamprompt-client prompts` lists what waits when the bus is back"}
+	}
+	return answer, err
 }
 
 // read takes the answer, which the caller wipes.

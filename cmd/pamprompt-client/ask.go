@@ -59,6 +59,17 @@ func (a *asker) handle(e api.Event) {
 	}
 }
 
+// drop forgets all prompts, as nobody takes answers to them any more, and returns when
+// none is on the terminal. It returns what finish does.
+func (a *asker) drop(why string) error {
+	a.queue = nil
+	if !a.asking() {
+		return nil
+	}
+	a.withdraw(a.now.prompt.ID, why)
+	return a.finish(<-a.done)
+}
+
 // asking says whether a prompt is on the terminal.
 func (a *asker) asking() bool { return a.now != nil && a.now.prompt != nil }
 
@@ -139,8 +150,10 @@ func (a *asker) finish(err error) error {
 	var known *api.Error
 	switch {
 	case err == nil, errors.Is(err, errWithdrawn) && q.why == "": // or we are leaving
-	case errors.Is(err, errWithdrawn):
+	case errors.Is(err, errWithdrawn), errors.Is(err, errLongLine) && q.why != "":
 		a.say(fmt.Sprintf("(prompt %d is gone: %s)", q.prompt.ID, q.why))
+	case errors.Is(err, api.ErrNoBus):
+		a.say(fmt.Sprintf("(prompt %d: the connection to the bus was lost, and whether the answer was taken is not known)", q.prompt.ID))
 	case errors.Is(err, errLongLine), errors.Is(err, api.InvalidArgument):
 		a.say(fmt.Sprintf("(%v)", err))
 		a.queue = slices.Insert(a.queue, 0, *q.prompt) // it still waits

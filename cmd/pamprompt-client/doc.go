@@ -19,6 +19,7 @@
 //	output.go    columns, JSON lines, cleaned text
 //	process.go   what keeps answers from other processes of the same user
 //	terminal.go  the terminal: reading a line into a secret; terminal_mode.go has its mode
+//	back.go      comes back when the bus does
 //	ask.go       prompts on the terminal, one after the other
 //	opening.go   a session from OpenSession to its end, for open and run
 //	polkit.go    has polkit ask on the terminal
@@ -30,7 +31,7 @@
 //	0  it worked
 //	1  any other failure
 //	2  the command line is wrong, or the broker says that an argument is
-//	3  the bus or the broker cannot be reached
+//	3  the bus or the broker cannot be reached, or the bus ended meanwhile
 //	4  access denied
 //	5  there is no such session or prompt
 //	6  the prompt was already answered
@@ -40,5 +41,6 @@
 //	10 policy check only: polkit decides
 //	127 run only: the command could not be started
 //
-// run exits with the exit code of its command, once that has started.
+// run exits with the exit code of its command, once that has started, unless the bus
+// ends before it.
 package main

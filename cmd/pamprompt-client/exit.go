@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/pamprompt/pamprompt/api"
 )
@@ -29,7 +30,7 @@ const exitHelp = `Exit codes:
   0  it worked
   1  any other failure
   2  the command line is wrong, or the broker says that an argument is
-  3  the bus or the broker cannot be reached
+  3  the bus or the broker cannot be reached, or the bus ended meanwhile
   4  access denied
   5  there is no such session or prompt
   6  the prompt was already answered
@@ -39,7 +40,8 @@ const exitHelp = `Exit codes:
   10 policy check only: polkit decides
   127 run only: the command could not be started
 
-run exits with the exit code of its command, once that has started.`
+run exits with the exit code of its command, once that has started, unless the bus
+ends before it.`
 
 // usageError is a command line that cannot be right.
 type usageError struct{ error }
@@ -86,9 +88,41 @@ func exitCode(err error) int {
 	return exitFailure
 }
 
+// lostBus is an end of the bus that has come in between.
+type lostBus struct {
+	error
+	means string // for what was under way
+	help  string // or ""
+}
+
+func (l lostBus) Error() string { return "the connection to the bus was lost: " + l.means }
+
+// unsure is for a call about something, which may have been heard.
+func unsure(err error, what string, id uint64) error {
+	var known lostBus
+	if !errors.Is(err, api.ErrNoBus) || errors.As(err, &known) {
+		return err
+	}
+	return lostBus{err, fmt.Sprintf("what was wanted of %s %d may have been done, or not", what, id),
+		"`pamprompt-client list` and `pamprompt-client prompts` show when the bus is back"}
+}
+
+// unheard is for a call that changes nothing.
+func unheard(err error) error {
+	if !errors.Is(err, api.ErrNoBus) {
+		return err
+	}
+	return lostBus{err, "it has not answered", "call again when the bus is back"}
+}
+
+func (l lostBus) Unwrap() error { return l.error }
+
 // advice is what may help, or "".
 func advice(err error) string {
+	var lost lostBus
 	switch {
+	case errors.As(err, &lost):
+		return lost.help
 	case errors.Is(err, api.ErrNoBus):
 		return "is there a system bus? `pamprompt-broker --private-bus` starts one of its own " +
 			"and prints the DBUS_SYSTEM_BUS_ADDRESS to set"

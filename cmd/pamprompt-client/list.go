@@ -30,7 +30,7 @@ func (t *tool) list(cmd *cobra.Command) error {
 	defer stop()
 	sessions, err := client.Sessions(ctx)
 	if err != nil {
-		return err
+		return unheard(err)
 	}
 	return table(t.out, "SESSION STATE SERVICE USER OWNER", sessions, func(s api.SessionInfo) []string {
 		return []string{strconv.FormatUint(s.ID, 10), s.State, s.Service, s.User, strconv.FormatUint(uint64(s.OwnerUID), 10)}

@@ -110,7 +110,7 @@ func (t *tool) about(what string, do func(context.Context, *api.Client, uint64) 
 		defer stop()
 		client.AllowInteraction(!t.noPassword)
 		defer t.askForPolkit(ctx)()
-		return do(ctx, client, id)
+		return unsure(do(ctx, client, id), what, id)
 	}
 }
 

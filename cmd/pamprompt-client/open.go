@@ -7,8 +7,9 @@ package main
 // go to the terminal, if there is one and unless --no-ask; messages go to
 // standard error otherwise, and with --agent a line for each prompt. Then it
 // holds the session, and says nothing, until Ctrl-C, SIGTERM, SIGHUP or Ctrl-D
-// on the terminal, or until somebody closes the session. A service manager that
-// wants to know (NOTIFY_SOCKET) is told when the session is open.
+// on the terminal, until somebody closes the session, or until the bus ends, and the
+// session with it. A service manager that wants to know (NOTIFY_SOCKET) is told when
+// the session is open.
 
 import (
 	"context"
@@ -74,13 +75,13 @@ func (t *tool) open(cmd *cobra.Command, service, user string, options api.Option
 			options.Agent = true
 		}
 	}
-	if err := o.begin(ctx, service, user, options); err != nil {
-		return err
+	err = o.begin(ctx, service, user, options)
+	if err == nil {
+		if err = o.follow(ctx, options.Linger); err != nil {
+			err = o.abandon(err)
+		}
 	}
-	if err := o.follow(ctx, options.Linger); err != nil {
-		return o.abandon(err)
-	}
-	return nil
+	return o.parted(err, options)
 }
 
 // follow is everything after OpenSession.

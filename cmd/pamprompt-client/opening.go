@@ -58,6 +58,29 @@ func (o *opening) begin(ctx context.Context, service, user string, options api.O
 	return interrupted(ctx, err)
 }
 
+// parted says what the end of the bus means for the session, whose owner is the
+// connection.
+func (o *opening) parted(err error, options api.Options) error {
+	if !errors.Is(err, api.ErrNoBus) {
+		return err
+	}
+	const look = "`pamprompt-client list` shows when the bus is back"
+	switch {
+	case o.session == nil && options.Linger:
+		return lostBus{err, "whether the session was begun is not known", look}
+	case o.session == nil:
+		return lostBus{err, "if the session was begun it is closed, since its owner has left the bus", look}
+	case options.Linger:
+		return lostBus{err, fmt.Sprintf("session %d lingers and goes on", o.session.ID()),
+			fmt.Sprintf("when the bus is back, `pamprompt-client show %d` shows it, and `pamprompt-client agent` answers what it asks", o.session.ID())}
+	}
+	what := fmt.Sprintf("session %d is closed", o.session.ID())
+	if len(options.Command) > 0 || options.LoginShell {
+		what += ", and its command ended,"
+	}
+	return lostBus{err, what + " as soon as there is a broker again, since its owner has left the bus", ""}
+}
+
 // close closes the session; a second signal gives up waiting for it.
 func (o *opening) close() error {
 	ctx, cancel := signal.NotifyContext(context.Background(), interrupt, syscall.SIGTERM, syscall.SIGHUP)

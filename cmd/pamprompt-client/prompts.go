@@ -32,7 +32,7 @@ func (t *tool) prompts(cmd *cobra.Command) error {
 	defer stop()
 	prompts, err := client.Prompts(ctx)
 	if err != nil {
-		return err
+		return unheard(err)
 	}
 	return table(t.out, "PROMPT SESSION STYLE SERVICE USER EXPIRES MESSAGE", prompts, func(p api.Prompt) []string {
 		session := "-"

@@ -172,13 +172,14 @@ func (t *tool) run(cmd *cobra.Command, w wanted, args []string) error {
 	}
 	defer func() { _ = r.client.Close() }()
 	r.client.AllowInteraction(!t.noPassword)
-	return r.onTerminal(w, &options, func() error {
+	err = r.onTerminal(w, &options, func() error {
 		if err := r.start(early, w, options); err != nil {
 			return err
 		}
 		stop()
 		return r.attend(cmd.Context())
 	})
+	return r.parted(err, options)
 }
 
 // onTerminal calls do with the terminals that there are, and leaves them as they were.

@@ -184,7 +184,8 @@ func TestTheBusIsLostWhileACommandRuns(t *testing.T) {
 	if err := unix.Kill(int(pid), unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	p.see("no connection to the message bus")
+	p.see("the connection to the bus was lost: session ")
+	p.see(" is closed, and its command ended, ")
 	p.exits(exitUnreachable)
 }
 

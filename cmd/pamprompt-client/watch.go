@@ -2,12 +2,16 @@
 
 package main
 
-// watch writes one line an event to standard output until a signal ends it,
-// and nothing but errors to standard error. It does not use the terminal.
-// Without --prompts it is no agent, so that nobody takes it for somebody who
-// answers; then it sees no prompt.
+// watch writes one line an event to standard output until a signal ends it, and
+// nothing but errors to standard error, and a line for each end and return of the
+// bus. It comes back with the bus: then the events bus-gone and bus-back stand around
+// what was missed, and one event, session, for each session that there is now. It does
+// not use the terminal. Without --prompts it is no agent, so that nobody takes it for
+// somebody who answers; then it sees no prompt.
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -22,8 +26,10 @@ func (t *tool) watchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch",
 		Short: "Write a line for everything that happens",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return t.watch(cmd, prompts) },
+		Long: "watch writes a line for everything that happens, until Ctrl-C. When the bus ends or is restarted, it\n" +
+			"connects again, says so, and lists the sessions that there are then.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return t.watch(cmd, prompts) },
 	}
 	cmd.Flags().BoolVar(&prompts, "prompts", false, "register as an agent, to see prompts and the modules' messages too")
 	return cmd
@@ -35,29 +41,63 @@ func (t *tool) watch(cmd *cobra.Command, prompts bool) error {
 		return err
 	}
 	defer stop()
-	w, err := client.Watch(ctx, api.WatchOptions{Agent: prompts})
-	if err != nil {
-		return err
-	}
-	for e := range w.Events() {
-		if err := t.event(e); err != nil {
-			return err
+	l, err := newLink(ctx, client, api.WatchOptions{Agent: prompts})
+	for err == nil {
+		if err = t.tell(l); err == nil {
+			l, err = t.nextBus(ctx, l)
 		}
 	}
 	if ctx.Err() != nil {
 		return nil
 	}
-	return w.Err()
+	return err
+}
+
+// tell writes events until the bus ends.
+func (t *tool) tell(l *link) error {
+	for e := range l.events() {
+		if err := t.event(e); err != nil {
+			return err
+		}
+	}
+	return l.ended()
+}
+
+// nextBus waits for another bus, and writes what can be known of what was missed: the
+// sessions that there are.
+func (t *tool) nextBus(ctx context.Context, lost *link) (*link, error) {
+	t.sayGone()
+	if err := t.event(busGone{}); err != nil {
+		return nil, err
+	}
+	l, err := lost.renewed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t.sayBack()
+	if err := t.event(busBack{}); err != nil {
+		return nil, err
+	}
+	sessions, err := l.client.Sessions(ctx)
+	if errors.Is(err, api.ErrNoBus) || errors.Is(err, api.ErrNoBroker) {
+		return l, nil // gone again, which is the next event
+	}
+	for _, s := range sessions {
+		if err = t.event(s); err != nil {
+			break
+		}
+	}
+	return l, err
 }
 
 // event writes one event.
-func (t *tool) event(e api.Event) error {
+func (t *tool) event(e any) error {
 	name, human := eventText(e)
 	return t.out.line(event{name, e}, time.Now().Format(time.TimeOnly)+" "+cleanLine(human))
 }
 
 // eventText is the name of an event and its line for people.
-func eventText(e api.Event) (name, human string) {
+func eventText(e any) (name, human string) {
 	switch e := e.(type) {
 	case api.Prompt:
 		if e.Source == api.SourceAskPassword {
@@ -78,6 +118,12 @@ func eventText(e api.Event) (name, human string) {
 		return "broker-gone", "the broker has left the bus"
 	case api.BrokerBack:
 		return "broker-back", "the broker is on the bus"
+	case api.SessionInfo:
+		return "session", fmt.Sprintf("session %d: %s, of service %q and user %q", e.ID, e.State, e.Service, e.User)
+	case busGone:
+		return "bus-gone", "the bus has gone, what happens now is missed"
+	case busBack:
+		return "bus-back", "the bus is back"
 	}
 	return "unknown", fmt.Sprintf("%T", e)
 }

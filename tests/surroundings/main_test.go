@@ -5,12 +5,14 @@
 // else has a session whose question waits meanwhile, and must get its answer afterwards.
 // It holds nothing but tests.
 //
-//	main_test.go   what stands around all tests; the bystander
-//	bus_test.go    the bus ends and comes again, or answers nothing for a while
-//	log_test.go    nobody takes what is logged
-//	files_test.go  descriptors run out
-//	start_test.go  no worker can be started
-//	clock_test.go  another clock since boot
+//	main_test.go    what stands around all tests; the bystander
+//	people_test.go  people at terminals
+//	bus_test.go     the bus ends and comes again, or answers nothing for a while
+//	clients_test.go ... under the programs of people and scripts
+//	log_test.go     nobody takes what is logged
+//	files_test.go   descriptors run out
+//	start_test.go   no worker can be started
+//	clock_test.go   another clock since boot
 package surroundings
 
 import (
