@@ -74,6 +74,7 @@ func serve(module *net.UnixConn, patience, idle time.Duration) error {
 func (h *helper) close() {
 	if h.client != nil {
 		_ = h.client.Close() // and with it the conversation, since it is ours
+		h.client = nil
 	}
 }
 
@@ -101,7 +102,7 @@ func (h *helper) perform(ctx context.Context, r *request) (kind byte, file *os.F
 	switch r.kind {
 	case requestOpen:
 		h.open = r
-		if h.client, err = api.Connect(ctx); err != nil {
+		if err = h.connect(ctx, r.again); err != nil {
 			return 0, nil, err
 		}
 		return replyReady, nil, h.converse(ctx, r.again)
@@ -121,6 +122,18 @@ func (h *helper) perform(ctx context.Context, r *request) (kind byte, file *os.F
 		return replyAsked, file, err
 	}
 	return 0, nil, nil
+}
+
+// connect connects to the bus. It may wait for one to come, where one was.
+func (h *helper) connect(ctx context.Context, wait bool) (err error) {
+	h.close()
+	if h.client, err = api.Connect(ctx); err == nil || !wait || !errors.Is(err, api.ErrNoBus) {
+		return err
+	}
+	if h.client, err = api.Reconnect(ctx); errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("%w: for %v there was none with a broker", api.ErrNoBus, patience)
+	}
+	return err
 }
 
 // converse opens the conversation that everything is asked in. It may wait for a
@@ -181,10 +194,15 @@ func peer(c *net.UnixConn) (pid int) {
 }
 
 // again does something with the conversation; once more with another one, when the
-// broker that had it is gone.
+// broker that had it is gone, or the bus and with it the broker.
 func (h *helper) again(ctx context.Context, do func() error) error {
 	err := do()
-	if !errors.Is(err, api.ErrNoBroker) && !errors.Is(err, api.NoSuchSession) {
+	switch {
+	case errors.Is(err, api.ErrNoBus):
+		if err := h.connect(ctx, true); err != nil {
+			return err
+		}
+	case !errors.Is(err, api.ErrNoBroker) && !errors.Is(err, api.NoSuchSession):
 		return err
 	}
 	if err := h.converse(ctx, true); err != nil {

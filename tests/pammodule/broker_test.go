@@ -245,6 +245,49 @@ func TestABrokerThatIsRestarted(t *testing.T) {
 	r.says("authenticate PAM_SUCCESS", "GOT two", "end PAM_SUCCESS")
 }
 
+// TestABusThatIsRestarted does the same: while a question waits, and between two.
+func TestABusThatIsRestarted(t *testing.T) {
+	sys := system.StartOnBus(t, system.Options{})
+	s := on(t, sanitized())
+	s.real(sys.Address)
+	s.stack("", asks)
+	ends := func(signal unix.Signal) {
+		t.Helper()
+		sys.EndBus(t, signal)
+		sys.Ended(t)
+	}
+	begins := func() *agent {
+		t.Helper()
+		sys.RestartBus(t)
+		sys.Restart(t)
+		return newAgent(t, sys.System)
+	}
+	r := s.start("anna", "authenticate", "env=GOT", "pause", "authenticate", "env=GOT", "end")
+	next[api.Prompt](newAgent(t, sys.System))
+	ends(unix.SIGKILL)
+	a := begins()
+	a.reply(next[api.Prompt](a), "one")
+	r.await("pausing")
+	ends(unix.SIGTERM)
+	r.goOn() // and asks while there is no bus
+	a = begins()
+	a.reply(next[api.Prompt](a), "two")
+	r.says("authenticate PAM_SUCCESS", "GOT two", "end PAM_SUCCESS")
+}
+
+// TestABusThatDoesNotComeBack leaves the program to itself, as soon as it has waited once.
+func TestABusThatDoesNotComeBack(t *testing.T) {
+	sys := system.StartOnBus(t, system.Options{})
+	s := on(t, hasty())
+	s.real(sys.Address)
+	s.stack("", asks)
+	r := s.start("anna", "authenticate", "authenticate", "end")
+	next[api.Prompt](newAgent(t, sys.System))
+	sys.EndBus(t, unix.SIGKILL)
+	r.says(complain+filepath.Join(s.b.dir, "helper")+" does not reply", refusal, refusal, "end PAM_SUCCESS")
+	sys.Ended(t)
+}
+
 // TestABrokerThatHangs leaves the program to itself, when it has waited long enough.
 func TestABrokerThatHangs(t *testing.T) {
 	sys := system.StartOnBus(t, system.Options{})
