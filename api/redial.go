@@ -20,7 +20,8 @@ import (
 //
 // The Client is a new one, and nothing of the old one's comes along: sessions without
 // Linger are closed, conversations are gone, and an agent watches again, whereupon
-// prompts that still wait are told again with the same numbers. The caller closes both.
+// prompts that still wait are told again with the same numbers. Session.Wait knows that
+// sessions may take a few seconds to be there again. The caller closes both.
 func Reconnect(ctx context.Context) (*Client, error) {
 	return Redial(ctx, transport.SystemAddress())
 }
@@ -36,6 +37,7 @@ func Redial(ctx context.Context, address string) (*Client, error) {
 		c, err := Dial(ctx, address)
 		if err == nil {
 			if err = c.awaitBroker(ctx); err == nil {
+				c.expectWorkers()
 				return c, nil
 			}
 			_ = c.Close()
@@ -65,6 +67,16 @@ func (c *Client) awaitBroker(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// expectWorkers has Wait be patient with a session that the broker does not know yet: it
+// may be as new as the bus.
+func (c *Client) expectWorkers() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.broker.since.IsZero() {
+		c.broker.since = time.Now()
 	}
 }
 

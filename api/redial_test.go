@@ -79,6 +79,23 @@ func TestRedialWaitsForABusAndABroker(t *testing.T) {
 	}
 }
 
+// The broker may be as new as the bus, and the worker of a session not have dialled yet.
+func TestWaitIsPatientAfterReconnect(t *testing.T) {
+	wait := func(c *api.Client) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		return c.Session(1).Wait(ctx, api.StateOpen)
+	}
+	c, err := api.Reconnect(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	if err := wait(c); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Wait did not wait: %v", err)
+	}
+}
+
 // nobody takes connections and ends them, as a bus that cannot start. It tells of each.
 func nobody(t *testing.T) (address string, came <-chan struct{}) {
 	t.Helper()
