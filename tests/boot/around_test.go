@@ -55,11 +55,16 @@ func logindIsAway(t *testing.T, m *Machine) {
 	saw(t, "fault: logind masked: a session with pam_systemd is refused after %v: %s; logind stopped: it waits, another one is answered, opened and closed meanwhile, and it opens when logind goes on", took, refused)
 }
 
-// theBusIsRestarted, as nobody should: all who are on it must come back by themselves.
+// theBusIsRestarted, as nobody should: all who are on it must come back by themselves, an
+// agent at a terminal too, which has a prompt up.
 func theBusIsRestarted(t *testing.T, m *Machine) {
 	open, prompt := m.open(t)
 	m.answer(t, open, prompt)
-	waiting, prompt := m.open(t)
+	waiting, asked := m.open(t)
+	agent := m.Sit(t, "pamprompt-client", "agent")
+	agent.await("prompt " + asked + ", session " + waiting)
+	agent.await("assword")
+	agent.press("half")
 	before := m.Shell(t, lists)
 	ended := m.Shell(t, mainPID)
 	began := time.Now()
@@ -70,8 +75,30 @@ func theBusIsRestarted(t *testing.T, m *Machine) {
 	if after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	m.answer(t, waiting, prompt)
-	m.closeSession(t, waiting)
-	m.closeSession(t, open)
-	saw(t, "fault: the bus restarted: 2 sessions and 1 prompt are known again after %v, and answered", took)
+	agent.await("the connection to the bus was lost; connecting again")
+	agent.await("connected to the bus again")
+	agent.await("prompt " + asked + ", session " + waiting)
+	back := time.Since(began).Round(100 * time.Millisecond)
+	m.typed(t, agent, waiting)
+	next, asked := m.open(t)
+	agent.await("prompt " + asked + ", session " + next)
+	m.typed(t, agent, next)
+	if screen := agent.leave(); strings.Contains(screen, "half") || strings.Contains(screen, "hunter22") {
+		t.Errorf("what was typed is on the terminal: %q", screen)
+	}
+	for _, session := range []string{next, waiting, open} {
+		m.closeSession(t, session)
+	}
+	saw(t, "fault: the bus restarted: 2 sessions and 1 prompt are known again after %v; an agent at a terminal was asked again after %v at the latest, and answers that prompt and the next one", took, back)
+}
+
+// typed has somebody at an agent answer a prompt, and waits until its session is open.
+func (m *Machine) typed(t *testing.T, agent *Terminal, session string) {
+	t.Helper()
+	agent.await("assword")
+	agent.enter("hunter22")
+	said := m.Shell(t, "busctl call org.pamprompt.Broker1 /org/pamprompt/Broker1/session/"+session+" org.pamprompt.Broker1.Session Wait s open")
+	if said != `sis "open" 0 ""` {
+		t.Errorf("after the answer the session is %s", said)
+	}
 }
