@@ -20,6 +20,9 @@ const maxIncoming = 32 << 20
 // Client is a connection to the broker. Its methods may be called from several
 // goroutines.
 type Client struct {
+	address string // of the bus
+	uid     uint32 // whose bus it is
+
 	conn   *dbus.Conn
 	stream *transport.Stream
 	ended  chan struct{}  // closed when the connection is
@@ -54,11 +57,25 @@ func Connect(ctx context.Context) (*Client, error) {
 // connection of its own, since a connection owns sessions, and makes it
 // itself, since godbus alone is no match for what other users may send.
 func Dial(ctx context.Context, address string) (*Client, error) {
+	return dial(ctx, address, nil)
+}
+
+// dial is Dial, for a bus of that user if uid is not nil.
+func dial(ctx context.Context, address string, uid *uint32) (*Client, error) {
 	s, err := transport.Dial(ctx, address, transport.Options{MaxMessage: maxIncoming, Descriptors: true})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoBus, err)
 	}
+	whose, err := s.PeerUID()
+	if err == nil && uid != nil && whose != *uid {
+		err = fmt.Errorf("the bus at %s is one of uid %d now, and was one of uid %d: it is not spoken to", address, whose, *uid)
+	}
+	if err != nil {
+		_ = s.Close()
+		return nil, err
+	}
 	c := &Client{
+		address: address, uid: whose,
 		stream: s, ended: make(chan struct{}), slots: make(chan struct{}, maxCalls), descriptors: newDescriptors(),
 		watchers: map[*Watcher]struct{}{}, waiters: map[*waiter]struct{}{},
 	}

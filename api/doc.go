@@ -36,8 +36,8 @@
 // A bus or a broker that is not there is ErrNoBus or ErrNoBroker. A Client does not
 // outlive its bus: what it does then fails with ErrNoBus, its Watchers end with it, and
 // so do its sessions without Linger. A program that goes on all the same, such as an
-// agent, closes the Client and has Reconnect make another one, as soon as that can be;
-// docs/examples/agent does.
+// agent, has Client.Redial make another one as soon as that can be; docs/examples/agent
+// does.
 //
 // Answers are secret.Secret and travel as sealed memfds; no answer is ever in a
 // D-Bus message, a Go string or an error of this package.

@@ -11,30 +11,41 @@ import (
 	"github.com/pamprompt/pamprompt/api/transport"
 )
 
-// Reconnect is Connect for a program that is to go on when its bus has ended, or was
-// restarted: when a Client or a Watcher has failed with ErrNoBus. It tries until there
-// is a bus and a broker on it that answers, which the bus may have to start, in pauses
-// that grow from a tenth of a second to five, and without a limit but ctx, whose error
-// it returns then. It gives up only where the bus refuses to let us speak to the broker
-// (AccessDenied).
+// Redial closes the Client and returns another one, for a program that is to go on when
+// its bus has ended or was restarted: when something of a Client, or a Watcher, has failed
+// with ErrNoBus. It tries until there is a bus at the same address and a broker on it
+// that answers, which the bus may have to start, in pauses that grow from a tenth of a
+// second to five, and without a limit but ctx, whose error it returns then. It gives up
+// where the bus refuses to let us speak to the broker (AccessDenied), and where somebody
+// else than before has put a bus there, who could ask for passwords.
 //
-// The Client is a new one, and nothing of the old one's comes along: sessions without
-// Linger are closed, conversations are gone, and an agent watches again, whereupon
-// prompts that still wait are told again with the same numbers. Session.Wait knows that
-// sessions may take a few seconds to be there again. The caller closes both.
-func Reconnect(ctx context.Context) (*Client, error) {
-	return Redial(ctx, transport.SystemAddress())
+// Nothing of the old Client's comes along: sessions without Linger are closed,
+// conversations are gone, and an agent watches again, whereupon prompts that still wait
+// are told again with the same numbers. Session.Wait knows that sessions may take a few
+// seconds to be there again. The caller closes the new Client.
+func (c *Client) Redial(ctx context.Context) (*Client, error) {
+	_ = c.Close()
+	next, err := redial(ctx, c.address, &c.uid)
+	if err == nil {
+		next.AllowInteraction(c.interactive.Load())
+	}
+	return next, err
 }
 
-// Redial is Reconnect for the bus at a D-Bus address list, as Dial is Connect.
-func Redial(ctx context.Context, address string) (*Client, error) {
+// ConnectPatiently is Connect for a program that has no Client, and is to wait for a bus
+// and a broker as Redial does.
+func ConnectPatiently(ctx context.Context) (*Client, error) {
+	return redial(ctx, transport.SystemAddress(), nil)
+}
+
+func redial(ctx context.Context, address string, uid *uint32) (*Client, error) {
 	for p := (pauses{}); ; {
 		select { // also before the first try: many may have lost the same bus
 		case <-time.After(p.next()):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		c, err := Dial(ctx, address)
+		c, err := dial(ctx, address, uid)
 		if err == nil {
 			if err = c.awaitBroker(ctx); err == nil {
 				c.expectWorkers()

@@ -5,8 +5,13 @@ package api_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
+	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,10 +28,10 @@ type redialled struct {
 	err    error
 }
 
-func redial(ctx context.Context, address string) <-chan redialled {
+func redial(ctx context.Context, connect func(context.Context) (*api.Client, error)) <-chan redialled {
 	done := make(chan redialled, 1)
 	go func() {
-		c, err := api.Redial(ctx, address)
+		c, err := connect(ctx)
 		done <- redialled{c, err}
 	}()
 	return done
@@ -49,9 +54,9 @@ func TestRedialWaitsForABusAndABroker(t *testing.T) {
 		t.Errorf("who watches when the bus has ended is told %v", err)
 	}
 	s.RestartBus(t)
-	other, came := s.Client(t), comers(t, s.System)
-	done := redial(within(t), s.Address)
-	<-came
+	other, came := s.Client(t), comer(t, s.System)
+	done := redial(within(t), old.Redial)
+	came()
 	for range 100 { // by then it would have returned
 		if _, err := other.Sessions(within(t)); !errors.Is(err, api.ErrNoBroker) {
 			t.Fatalf("got %v, want ErrNoBroker", err)
@@ -80,13 +85,13 @@ func TestRedialWaitsForABusAndABroker(t *testing.T) {
 }
 
 // The broker may be as new as the bus, and the worker of a session not have dialled yet.
-func TestWaitIsPatientAfterReconnect(t *testing.T) {
+func TestWaitIsPatientOnANewConnection(t *testing.T) {
 	wait := func(c *api.Client) error {
 		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
 		return c.Session(1).Wait(ctx, api.StateOpen)
 	}
-	c, err := api.Reconnect(within(t))
+	c, err := api.ConnectPatiently(within(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,23 +133,29 @@ func nobody(t *testing.T) (address string, came <-chan struct{}) {
 	return "unix:path=" + path, calls
 }
 
-// comers tells of each connection to a bus.
-func comers(t *testing.T, s *system.System) <-chan *dbus.Signal {
+// comer returns a function that waits until somebody comes to a bus.
+func comer(t *testing.T, s *system.System) (await func()) {
 	t.Helper()
 	conn, signals := s.Conn(t), make(chan *dbus.Signal, 64)
 	conn.Signal(signals)
 	if err := conn.AddMatchSignal(dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged")); err != nil {
 		t.Fatal(err)
 	}
-	return signals
+	return func() {
+		for e := range signals {
+			if len(e.Body) == 3 && e.Body[0] == e.Body[2] { // a unique name, whose owner it is
+				return
+			}
+		}
+	}
 }
 
 func TestRedialEndsWithItsContext(t *testing.T) {
-	ends := func(t *testing.T, address string, tried func()) {
+	ends := func(t *testing.T, connect func(context.Context) (*api.Client, error), tried func()) {
 		t.Helper()
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		done := redial(ctx, address)
+		done := redial(ctx, connect)
 		tried()
 		cancel()
 		if r := <-done; !errors.Is(r.err, context.Canceled) {
@@ -153,7 +164,8 @@ func TestRedialEndsWithItsContext(t *testing.T) {
 	}
 	t.Run("no bus", func(t *testing.T) {
 		address, came := nobody(t)
-		ends(t, address, func() {
+		t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+		ends(t, api.ConnectPatiently, func() {
 			for range 3 { // it goes on trying
 				<-came
 			}
@@ -162,10 +174,67 @@ func TestRedialEndsWithItsContext(t *testing.T) {
 	t.Run("no broker", func(t *testing.T) {
 		s := system.StartOnBus(t, system.Options{})
 		s.Kill(t)
-		came := comers(t, s.System)
-		ends(t, s.Address, func() { <-came })
+		old, came := s.Client(t), comer(t, s.System)
+		ends(t, old.Redial, came)
 		s.Restart(t)
 	})
+}
+
+// as runs f on a thread that is somebody else's meanwhile, for the kernel.
+func as(t *testing.T, uid int, f func()) {
+	t.Helper()
+	become := func(uid int) {
+		if _, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
+			t.Fatalf("become uid %d: %v", uid, errno)
+		}
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer become(os.Geteuid())
+	become(uid)
+	f()
+}
+
+// Whoever can make a socket where a bus was would be told what people type.
+func TestABusOfSomebodyElseIsNotTheOneThatWasThere(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("this needs root: to be somebody else")
+	}
+	s := system.StartOnBus(t, system.Options{})
+	c := s.Client(t)
+	s.EndBus(t, unix.SIGTERM)
+	s.Ended(t)
+	dir := filepath.Join(s.Dir, "bus")
+	if err := os.Remove(dir); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(s.Dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	var l net.Listener
+	var err error
+	as(t, 65534, func() { l, err = net.Listen("unix", dir) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	said := make(chan []byte, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			close(said)
+			return
+		}
+		text, _ := io.ReadAll(conn)
+		_ = conn.Close()
+		said <- text
+	}()
+	if _, err := c.Redial(within(t)); err == nil || !strings.Contains(err.Error(), "is one of uid 65534 now, and was one of uid 0") {
+		t.Errorf("got %v", err)
+	}
+	if text := <-said; len(text) > 0 {
+		t.Errorf("whoever has taken the bus's place was told %q", text)
+	}
 }
 
 func TestThePausesGrowAndDiffer(t *testing.T) {

@@ -78,6 +78,23 @@ func Dial(ctx context.Context, address string, o Options) (*Stream, error) {
 	return nil, errors.Join(failed...)
 }
 
+// PeerUID is the user that made the socket listen: whose bus it is. The kernel says so.
+func (s *Stream) PeerUID() (uid uint32, err error) {
+	raw, err := s.c.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var failed error
+	if err := raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return 0, err
+	}
+	if failed != nil {
+		return 0, fmt.Errorf("who is on the other side of a bus's socket: %w", failed)
+	}
+	return cred.Uid, nil
+}
+
 func newStream(c *net.UnixConn, o Options) *Stream {
 	return &Stream{
 		c: c, o: o, in: input{buf: make([]byte, inputSize), oob: make([]byte, unix.CmsgSpace(253*4))}, // SCM_MAX_FD

@@ -47,17 +47,18 @@ func (l *link) ended() error {
 // renewed is another link like this one, as soon as there is a bus again with a broker
 // on it. It fails when ctx ends, and when no further try can help.
 func (l *link) renewed(ctx context.Context) (*link, error) {
-	for {
-		client, err := api.Reconnect(ctx)
+	for client := l.client; ; {
+		next, err := client.Redial(ctx)
 		if err != nil {
 			return nil, err
 		}
-		next, err := newLink(ctx, client, l.wanted)
+		client = next
+		link, err := newLink(ctx, client, l.wanted)
 		if err == nil {
-			return next, nil
+			return link, nil
 		}
-		_ = client.Close()
 		if ctx.Err() != nil || !errors.Is(err, api.ErrNoBus) && !errors.Is(err, api.ErrNoBroker) {
+			_ = client.Close()
 			return nil, err
 		}
 	}

@@ -130,7 +130,7 @@ func (h *helper) connect(ctx context.Context, wait bool) (err error) {
 	if h.client, err = api.Connect(ctx); err == nil || !wait || !errors.Is(err, api.ErrNoBus) {
 		return err
 	}
-	if h.client, err = api.Reconnect(ctx); errors.Is(err, context.DeadlineExceeded) {
+	if h.client, err = api.ConnectPatiently(ctx); errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w: for %v there was none with a broker", api.ErrNoBus, patience)
 	}
 	return err

@@ -51,7 +51,8 @@ func TestTheAgentOfTheExamples(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	session, err := s.Client(t).Open(ctx, "example", "nobody", api.Options{Linger: true})
+	here := s.Client(t)
+	session, err := here.Open(ctx, "example", "nobody", api.Options{Linger: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,8 +65,7 @@ func TestTheAgentOfTheExamples(t *testing.T) {
 	}
 	s.RestartBus(t)
 	s.Restart(t)
-	here, err := api.Redial(ctx, s.Address)
-	if err != nil {
+	if here, err = here.Redial(ctx); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = here.Close() }()

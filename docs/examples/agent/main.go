@@ -43,10 +43,9 @@ func run(ctx context.Context, program []string) error {
 	client, err := api.Connect(ctx)
 	for err == nil {
 		err = serve(ctx, client, program)
-		_ = client.Close()
 		if errors.Is(err, api.ErrNoBus) || errors.Is(err, api.ErrNoBroker) {
 			log.Print(err, "; connecting again")
-			client, err = api.Reconnect(ctx)
+			client, err = client.Redial(ctx)
 		}
 	}
 	return err
