@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -131,6 +132,29 @@ func TestAgentIsLeftWhileThereIsNoBus(t *testing.T) {
 	stays.never("secret")
 }
 
+// A script that reads what the agent saw is told, too.
+func TestEventsOfAnAgentThroughARestartOfTheBus(t *testing.T) {
+	s := system.StartOnBus(t, options(t))
+	p := at(t, s.System, "agent", "--json")
+	p.see(idle)
+	told := func(event string) {
+		t.Helper()
+		defer p.within()()
+		for line := ""; line != event+"\n"; {
+			var err error
+			if line, err = p.stdout.ReadString('\n'); err != nil {
+				t.Fatalf("%s has not come: %v", event, err)
+			}
+		}
+	}
+	endBus(t, s)
+	told(`{"event":"bus-gone"}`)
+	renewBus(t, s)
+	told(`{"event":"bus-back"}`)
+	p.press(ctrlD)
+	p.exits(exitOK)
+}
+
 // Who cancels a prompt when nobody takes that any more is asked again, and is not left
 // without an agent.
 func TestAPromptThatCannotBeCancelledIsAskedAgain(t *testing.T) {
@@ -214,4 +238,40 @@ func TestTheBusEndsWhileSomebodyIsToAnswer(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, text)
 	}
 	wantOpen(t, s.Client(t).Session(session.ID()))
+}
+
+func TestWhatTheEndOfTheBusMeans(t *testing.T) {
+	lost := fmt.Errorf("%w: it was lost", api.ErrNoBus)
+	opened := &opening{session: new(api.Client).Session(7)}
+	for _, test := range []struct {
+		name, want string
+		err        error
+	}{
+		{"a list", "it has not answered", unheard(lost)},
+		{"an answer that was not read", "prompt 7 was not answered", unsure(lostBus{lost, "prompt 7 was not answered", ""}, "prompt", 7)},
+		{"a call", "what was wanted of prompt 7 may have been done, or not", unsure(lost, "prompt", 7)},
+		{"open, which has no number yet", "if the session was begun it is closed", new(opening).parted(lost, api.Options{})},
+		{"open --linger, which has none", "whether the session was begun is not known", new(opening).parted(lost, api.Options{Linger: true})},
+		{"open", "session 7 is closed as soon as", opened.parted(lost, api.Options{})},
+		{"open --linger", "session 7 lingers and goes on", opened.parted(lost, api.Options{Linger: true})},
+		{"run", "session 7 is closed, and its command ended, as soon as", opened.parted(lost, api.Options{Command: []string{"true"}})},
+		{"run of a shell", "session 7 is closed, and its command ended, as soon as", opened.parted(lost, api.Options{LoginShell: true})},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if text := test.err.Error(); !strings.HasPrefix(text, "the connection to the bus was lost: "+test.want) {
+				t.Errorf("it says %q", text)
+			}
+			if code := exitCode(test.err); code != exitUnreachable {
+				t.Errorf("exit code %d", code)
+			}
+			if strings.Contains(advice(test.err), "is there a system bus?") {
+				t.Errorf("advice: %s", advice(test.err))
+			}
+		})
+	}
+	for _, other := range []error{nil, errInterrupted, api.ErrNoBroker} {
+		if unheard(other) != other || unsure(other, "prompt", 7) != other || new(opening).parted(other, api.Options{}) != other {
+			t.Errorf("%v becomes another error", other)
+		}
+	}
 }
