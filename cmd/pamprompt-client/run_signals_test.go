@@ -26,7 +26,6 @@ if os.fork() == 0:
     member = os.fork()
     if member == 0:
         os.setpgid(0, leader)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         print("ready", flush=True)
         while True: signal.pause()
     while True:
