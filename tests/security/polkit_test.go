@@ -21,7 +21,7 @@ import (
 
 // polkitLimit is how long polkit may take where nobody is asked, and some more
 // for a slow computer.
-const polkitLimit = 5*time.Second + 5*time.Second
+const polkitLimit = 5*time.Second + 15*time.Second
 
 // opening has polkit decide whether one user may open one service.
 const opening = `
@@ -87,7 +87,7 @@ func TestAPolkitThatHangsHoldsUpNobodyElse(t *testing.T) {
 		if err := call(b.root, api.RootPath, api.ManagerInterface+".ListPrompts").Err; err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(began); took > time.Second {
+		if took := time.Since(began); took > 4*time.Second { // less than polkit is waited for
 			t.Errorf("root waited %v for a list", took)
 		}
 	}

@@ -316,6 +316,7 @@ func TestTheBrokerIsKilledAfterAnAlternativeHasFailed(t *testing.T) {
 			from := len(s.Log())
 			for range 2 { // the second one has it from a worker that had it from the first
 				a.restart(s)
+				a.same(bystander, waiting)
 				if !strings.HasPrefix(c.said, "word") {
 					a.same(session, p)
 				}
