@@ -14,12 +14,14 @@ import (
 )
 
 func (t *tool) listCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List sessions",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return t.list(cmd) },
 	}
+	t.legendFlag(cmd)
+	return cmd
 }
 
 func (t *tool) list(cmd *cobra.Command) error {

@@ -75,7 +75,8 @@ func (t *tool) root() *cobra.Command {
 		RunE:              func(*cobra.Command, []string) error { return errors.New("which command? --help lists them") },
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
-	root.PersistentFlags().BoolVar(&t.out.json, "json", false, "write one JSON object a line")
+	root.PersistentFlags().Var(jsonFlag{t.out}, "json", "write JSON: short, which is one object a line, or pretty")
+	root.PersistentFlags().Lookup("json").NoOptDefVal = "short"
 	root.PersistentFlags().BoolVar(&t.noPassword, "no-ask-password", false, "do not have polkit ask for a password")
 	root.AddCommand(t.openCommand(), t.runCommand(), t.listCommand(), t.showCommand(), t.promptsCommand(), t.answerCommand(),
 		t.cancelCommand(), t.closeCommand(), t.watchCommand(), t.agentCommand(), t.policyCommand())

@@ -8,14 +8,49 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"unicode"
+
+	"github.com/mattn/go-runewidth"
+	"github.com/spf13/cobra"
 )
 
 // output is standard output.
 type output struct {
-	w    io.Writer
-	json bool
+	w        io.Writer
+	json     bool
+	pretty   bool // JSON on several lines, for people
+	noLegend bool // columns without a header
+}
+
+// jsonFlag is --json, which has the words of systemd's tools.
+type jsonFlag struct{ *output }
+
+func (f jsonFlag) String() string {
+	switch {
+	case f.output == nil || !f.json:
+		return "off"
+	case f.pretty:
+		return "pretty"
+	}
+	return "short"
+}
+
+// Set takes a word; the flag alone is "short".
+func (f jsonFlag) Set(word string) error {
+	switch word {
+	case "short", "pretty", "off":
+		f.json, f.pretty = word != "off", word == "pretty"
+		return nil
+	}
+	return fmt.Errorf("%q is none of short, pretty and off", word)
+}
+
+// Type is what --help calls the word.
+func (jsonFlag) Type() string { return "form" }
+
+// legendFlag gives a command that writes columns the flag that leaves out their header.
+func (t *tool) legendFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&t.out.noLegend, "no-legend", false, "no header above the columns")
 }
 
 // line writes v as one JSON object, or human as one line.
@@ -25,7 +60,13 @@ func (o *output) line(v any, human string) error {
 		if err != nil {
 			return err
 		}
-		human = text
+		if human = text; o.pretty {
+			var lines bytes.Buffer
+			if err := json.Indent(&lines, []byte(text), "", "  "); err != nil {
+				return err
+			}
+			human = lines.String()
+		}
 	}
 	_, err := fmt.Fprintln(o.w, human)
 	return err
@@ -42,16 +83,42 @@ func table[T any](o *output, header string, values []T, row func(T) []string) er
 		}
 		return nil
 	}
-	w := tabwriter.NewWriter(o.w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, strings.ReplaceAll(header, " ", "\t"))
+	var rows [][]string
+	if !o.noLegend {
+		rows = append(rows, strings.Fields(header))
+	}
 	for _, v := range values {
 		cells := row(v)
 		for i := range cells {
 			cells[i] = cleanLine(cells[i])
 		}
-		fmt.Fprintln(w, strings.Join(cells, "\t"))
+		rows = append(rows, cells)
 	}
-	return w.Flush()
+	_, err := io.WriteString(o.w, columns(rows))
+	return err
+}
+
+// columns aligns rows, by how wide a terminal shows them: two spaces between columns,
+// none at the end of a line.
+func columns(rows [][]string) string {
+	var widths []int
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], runewidth.StringWidth(cell))
+		}
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			line.WriteString(runewidth.FillRight(cell, widths[i]) + "  ")
+		}
+		b.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+	return b.String()
 }
 
 // event is a JSON object with the name of an event before its fields.

@@ -52,6 +52,37 @@ func TestJSONLineIsSafeForATerminalAndLosesNothing(t *testing.T) {
 	}
 }
 
+func TestColumnsAreAlignedAsATerminalShowsThem(t *testing.T) {
+	got := columns([][]string{{"PROMPT", "USER", "MESSAGE"}, {"1", "jörg", "Passwort: "}, {"4711", "山田", "パスワード"}, {"2", "", ""}})
+	want := "PROMPT  USER  MESSAGE\n1       jörg  Passwort:\n4711    山田  パスワード\n2\n"
+	if got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	if got := columns(nil); got != "" {
+		t.Errorf("nothing is %q", got)
+	}
+}
+
+func TestJSONFlag(t *testing.T) {
+	for _, word := range []string{"short", "pretty", "off"} {
+		o := &output{json: word == "off", pretty: word != "pretty"}
+		if err := (jsonFlag{o}).Set(word); err != nil || (jsonFlag{o}).String() != word {
+			t.Errorf("after %q it is %q, %v", word, jsonFlag{o}, err)
+		}
+	}
+	if err := (jsonFlag{new(output)}).Set("long"); err == nil || !strings.Contains(err.Error(), "short, pretty and off") {
+		t.Errorf("of another word it says %v", err)
+	}
+	text := "a\u202eb \x1b[2J"
+	var out strings.Builder
+	if err := (&output{w: &out, json: true, pretty: true}).line(map[string]any{"text": text, "n": []int{1}}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if want := "{\n  \"n\": [\n    1\n  ],\n  \"text\": \"a\\u202eb \\u001b[2J\"\n}\n"; out.String() != want {
+		t.Errorf("pretty is\n%s, want\n%s", out.String(), want)
+	}
+}
+
 func TestEventLines(t *testing.T) {
 	for _, test := range []struct {
 		event       api.Event

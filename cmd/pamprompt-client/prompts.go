@@ -16,12 +16,14 @@ import (
 )
 
 func (t *tool) promptsCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "prompts",
 		Short: "List prompts that wait for an answer",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return t.prompts(cmd) },
 	}
+	t.legendFlag(cmd)
+	return cmd
 }
 
 func (t *tool) prompts(cmd *cobra.Command) error {

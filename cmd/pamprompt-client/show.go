@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,9 +37,10 @@ func (t *tool) show(ctx context.Context, client *api.Client, id uint64) error {
 
 // describe is a session for people.
 func describe(p api.Properties) string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	line := func(name string, value any) { fmt.Fprintf(w, "%s:\t%s\n", name, cleanLine(fmt.Sprint(value))) }
+	var rows [][]string
+	line := func(name string, value any) {
+		rows = append(rows, []string{name + ":", cleanLine(fmt.Sprint(value))})
+	}
 	line("session", p.ID)
 	line("service", p.Service)
 	if len(p.Alternatives) > 0 {
@@ -66,8 +66,7 @@ func describe(p api.Properties) string {
 	for _, entry := range p.Environment {
 		line("environment", entry)
 	}
-	_ = w.Flush()
-	return strings.TrimSuffix(b.String(), "\n")
+	return strings.TrimSuffix(columns(rows), "\n")
 }
 
 func uid(n *uint32) string {
