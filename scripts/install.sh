@@ -25,6 +25,11 @@ debian) libdir=$prefix/lib/$(gcc -print-multiarch) ;;
 arch) libdir=$prefix/lib ;;
 *) libdir=$prefix/lib64 ;;
 esac
+# Debian's zsh looks for those of packages in a folder of its own.
+zshdir=${ZSHDIR:-$prefix/share/zsh/site-functions}
+if [[ $style == debian && $prefix == /usr ]]; then
+	zshdir=${ZSHDIR:-/usr/share/zsh/vendor-completions}
+fi
 moduledir=${PAMMODULEDIR:-$libdir/security}
 
 # put MODE FOLDER FILE...
@@ -61,5 +66,12 @@ put 0644 "$prefix/share/dbus-1/system-services" dist/dbus-1/org.pamprompt.Broker
 put 0644 "$prefix/share/dbus-1/system.d" dbus-1/system.d/org.pamprompt.Broker1.conf
 put 0644 "$prefix/share/dbus-1/interfaces" dbus-1/interfaces/*.xml
 put 0644 "$prefix/share/polkit-1/actions" dist/polkit/org.pamprompt.policy
+# as MODE FOLDER NAME FILE: put, under another name.
+as() {
+	install -D -m "$1" "$4" "$destdir$2/$3"
+}
+as 0644 "$prefix/share/bash-completion/completions" pamprompt-client build/completion.bash
+as 0644 "$zshdir" _pamprompt-client build/completion.zsh
+as 0644 "$prefix/share/fish/vendor_completions.d" pamprompt-client.fish build/completion.fish
 put 0644 "$prefix/share/doc/pamprompt" README.md SECURITY.md CHANGELOG.md LICENSE
 put 0644 "$prefix/share/doc/pamprompt/docs" docs/*.md

@@ -45,6 +45,7 @@ func (t *tool) answerCommand() *cobra.Command {
 		RunE: t.about("prompt", func(ctx context.Context, client *api.Client, id uint64) error {
 			return t.answer(ctx, client, id, from)
 		}),
+		ValidArgsFunction: offer(livePrompts),
 	}
 	cmd.Flags().BoolVar(&from.stdin, "stdin", false, "the answer is all of standard input, to the last byte")
 	cmd.Flags().IntVar(&from.fd, "fd", -1, "the answer is what this `descriptor` holds, less one newline at the end")

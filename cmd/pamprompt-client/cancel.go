@@ -19,6 +19,8 @@ func (t *tool) cancelCommand() *cobra.Command {
 		Short: "Cancel a prompt: the module that asks is told that there is no answer",
 		Args:  cobra.ExactArgs(1),
 		RunE:  t.about("prompt", t.cancel),
+
+		ValidArgsFunction: offer(livePrompts),
 	}
 }
 

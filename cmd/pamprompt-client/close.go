@@ -24,6 +24,8 @@ func (t *tool) closeCommand() *cobra.Command {
 		Short: "Close a session, whatever its state, and wait until PAM has unwound",
 		Args:  cobra.ExactArgs(1),
 		RunE:  t.about("session", t.close),
+
+		ValidArgsFunction: offer(liveSessions),
 	}
 }
 

@@ -17,6 +17,7 @@
 //	main.go      the root command
 //	exit.go      exit codes, and what to do about an error
 //	output.go    columns, JSON lines, cleaned text
+//	complete.go  what a shell offers at the Tab key
 //	process.go   what keeps answers from other processes of the same user
 //	terminal.go  the terminal: reading a line into a secret; terminal_mode.go has its mode
 //	back.go      comes back when the bus does

@@ -18,7 +18,9 @@ func (t *tool) listCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List sessions",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return t.list(cmd) },
+
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return t.list(cmd) },
 	}
 	t.legendFlag(cmd)
 	return cmd

@@ -77,6 +77,7 @@ func (t *tool) root() *cobra.Command {
 	}
 	root.PersistentFlags().Var(jsonFlag{t.out}, "json", "write JSON: short, which is one object a line, or pretty")
 	root.PersistentFlags().Lookup("json").NoOptDefVal = "short"
+	offerFlag(root, "json", fixed("short", "pretty", "off"))
 	root.PersistentFlags().BoolVar(&t.noPassword, "no-ask-password", false, "do not have polkit ask for a password")
 	root.AddCommand(t.openCommand(), t.runCommand(), t.listCommand(), t.showCommand(), t.promptsCommand(), t.answerCommand(),
 		t.cancelCommand(), t.closeCommand(), t.watchCommand(), t.agentCommand(), t.policyCommand())

@@ -33,8 +33,9 @@ func (t *tool) openCommand() *cobra.Command {
 		Long: "open opens a PAM session for USER with the stack of SERVICE (a file of /etc/pam.d), asks on the\n" +
 			"terminal what PAM asks, writes the session's number once it is open, and holds it until Ctrl-C,\n" +
 			"SIGTERM or Ctrl-D. With --linger it returns at once and the session stays.",
-		Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error { return t.open(cmd, args[0], args[1], o, noAsk) },
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: offer(services, users),
+		RunE:              func(cmd *cobra.Command, args []string) error { return t.open(cmd, args[0], args[1], o, noAsk) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.TTY, "tty", "", "PAM_TTY")
@@ -53,6 +54,9 @@ func (t *tool) openCommand() *cobra.Command {
 	f.StringVar(&o.AskPassword, "ask-password", "", "ask systemd's password agents too: `when`, yes (the default), no, or\n"+
 		"fallback for only while no agent on D-Bus may answer")
 	f.BoolVar(&o.Agent, "agent", false, "be told of the session's prompts without a terminal too: a line each")
+	offerFlag(cmd, "phase", fixed("authenticate", "account", "credentials", "session"))
+	offerFlag(cmd, "alternative", services)
+	offerFlag(cmd, "ask-password", fixed("yes", "no", "fallback"))
 	return cmd
 }
 

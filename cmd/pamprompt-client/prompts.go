@@ -20,7 +20,9 @@ func (t *tool) promptsCommand() *cobra.Command {
 		Use:   "prompts",
 		Short: "List prompts that wait for an answer",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return t.prompts(cmd) },
+
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return t.prompts(cmd) },
 	}
 	t.legendFlag(cmd)
 	return cmd

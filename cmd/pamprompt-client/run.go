@@ -68,6 +68,8 @@ func (t *tool) runCommand() *cobra.Command {
 	f.Uint32Var(&w.attempts, "attempts", 3, "how often to ask for an answer that is wrong")
 	f.BoolVar(&w.authenticate, "authenticate", false, "have the user authenticate, even if root calls, or polkit would do without")
 	cmd.MarkFlagsMutuallyExclusive("pty", "pipe")
+	offerFlag(cmd, "user", users)
+	offerFlag(cmd, "service", services)
 	return cmd
 }
 

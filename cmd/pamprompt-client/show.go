@@ -24,6 +24,8 @@ func (t *tool) showCommand() *cobra.Command {
 		Short: "Show a session and its PAM environment",
 		Args:  cobra.ExactArgs(1),
 		RunE:  t.about("session", t.show),
+
+		ValidArgsFunction: offer(liveSessions),
 	}
 }
 
