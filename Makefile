@@ -39,6 +39,7 @@ build: ## put the binaries into build/
 	CGO_ENABLED=0 $(GOBUILD) -o build/pamprompt-client ./cmd/pamprompt-client
 	@env -u GOOS -u GOARCH CGO_ENABLED=0 $(GOBUILD) -o build/here/pamprompt-client ./cmd/pamprompt-client # to be run
 	@for shell in bash zsh fish; do build/here/pamprompt-client completion $$shell >build/completion.$$shell; done
+	@scripts/man.sh '$(VERSION)' build/man
 	CGO_ENABLED=0 $(GOBUILD) -o build/pamprompt-conv ./cmd/pamprompt-conv
 	CGO_ENABLED=1 $(GOBUILD) -o build/pamprompt-worker ./cmd/pamprompt-worker
 	$(CC) $(CFLAGS) $(MODULE_FLAGS) -DPAMPROMPT_CONV='"$(LIBEXECDIR)/pamprompt-conv"' -o build/pam_pamprompt.so pam/*.c -lpam

@@ -73,5 +73,8 @@ as() {
 as 0644 "$prefix/share/bash-completion/completions" pamprompt-client build/completion.bash
 as 0644 "$zshdir" _pamprompt-client build/completion.zsh
 as 0644 "$prefix/share/fish/vendor_completions.d" pamprompt-client.fish build/completion.fish
+for section in 1 5 7 8; do
+	put 0644 "$prefix/share/man/man$section" "build/man/man$section/"*
+done
 put 0644 "$prefix/share/doc/pamprompt" README.md SECURITY.md CHANGELOG.md LICENSE
 put 0644 "$prefix/share/doc/pamprompt/docs" docs/*.md

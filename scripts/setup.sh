@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 build=(gcc libc6-dev libpam0g-dev)
 demo=(bash libpam-modules libpam-oath oathtool dbus-daemon systemd util-linux)
 check=(git libxml2-utils libdbus-1-dev polkitd protobuf-compiler shellcheck)
-test=(bash-completion fish zsh libpam-wrapper libpam-google-authenticator libpam-pwquality dbus-broker python3-dbus python3-gi pkgconf procps plymouth polkitd valgrind systemd-container debootstrap)
+test=(bash-completion fish groff-base zsh libpam-wrapper libpam-google-authenticator libpam-pwquality dbus-broker python3-dbus python3-gi pkgconf procps plymouth polkitd valgrind systemd-container debootstrap)
 
 what=${1:-all}
 case $what in
