@@ -23,6 +23,7 @@
 //	back.go      comes back when the bus does
 //	ask.go       prompts on the terminal, one after the other
 //	opening.go   a session from OpenSession to its end, for open and run
+//	doctor...    what is wrong with this machine; doctor_files.go has the files
 //	polkit.go    has polkit ask on the terminal
 //	run_...      the terminal and the signals of run
 //	the others   one subcommand each

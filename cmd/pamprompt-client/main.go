@@ -80,7 +80,7 @@ func (t *tool) root() *cobra.Command {
 	offerFlag(root, "json", fixed("short", "pretty", "off"))
 	root.PersistentFlags().BoolVar(&t.noPassword, "no-ask-password", false, "do not have polkit ask for a password")
 	root.AddCommand(t.openCommand(), t.runCommand(), t.listCommand(), t.showCommand(), t.promptsCommand(), t.answerCommand(),
-		t.cancelCommand(), t.closeCommand(), t.watchCommand(), t.agentCommand(), t.policyCommand())
+		t.cancelCommand(), t.closeCommand(), t.watchCommand(), t.agentCommand(), t.policyCommand(), t.doctorCommand())
 	return root
 }
 
