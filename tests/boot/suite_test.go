@@ -42,6 +42,7 @@ func suite(t *testing.T, name string, more ...string) {
 	}{
 		{"a call starts the service", aCallStartsTheService},
 		{"a session opens", aSessionOpens},
+		{"the doctor finds nothing, and what is wrong", theDoctor},
 		{"the broker has no rights and no exposure", theBrokerHasNoRights},
 		{"the directories are made", theDirectoriesAreMade},
 		{"a reload reads the rules again", aReloadReadsTheRules},
