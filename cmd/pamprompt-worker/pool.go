@@ -38,6 +38,7 @@ type pool struct {
 	pending  int           // to be started when delay is over
 	delay    time.Duration // before the next start after an early death; 0 when all is well
 	failing  bool          // none could be started at the last try, and the log knows
+	fate     string        // how idle ones have ended since one was taken, which the log knows
 	stopping bool
 }
 
@@ -70,8 +71,8 @@ func runPool(f *flags, log *slog.Logger) error {
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, unix.SIGTERM, unix.SIGINT)
-	p := newPool(executable, f, log)
-	return p.run(stop)
+	newPool(executable, f, log).run(stop)
+	return nil
 }
 
 func newPool(executable string, f *flags, log *slog.Logger) *pool {
@@ -91,13 +92,9 @@ func newPool(executable string, f *flags, log *slog.Logger) *pool {
 	}
 }
 
-func (p *pool) run(stop <-chan os.Signal) error {
-	for range p.size {
-		if err := p.start(); err != nil {
-			p.stop()
-			return err
-		}
-	}
+func (p *pool) run(stop <-chan os.Signal) {
+	p.pending = p.size
+	p.refill()
 	for !p.stopping || len(p.idle) > 0 {
 		select {
 		case e := <-p.events:
@@ -106,7 +103,6 @@ func (p *pool) run(stop <-chan os.Signal) error {
 			p.stop()
 		}
 	}
-	return nil
 }
 
 // stop tells the idle workers to end. One that takes a session at this very
@@ -128,23 +124,30 @@ func (p *pool) handle(e event) {
 	case e.taken != "":
 		e.child.session = e.taken
 		delete(p.idle, e.child)
-		p.delay = 0
+		p.delay, p.fate = 0, ""
 		p.replace()
 	}
 }
 
 // ended notes the end of a child. One that never had a session is replaced with
-// patience: what ended it will end the next one too.
+// patience, and what ended it is said once: it will end the next one too.
 func (p *pool) ended(c *child, err error) {
 	_ = c.socket.Close()
 	remove(c.cgroup)
+	idle := p.idle[c]
+	delete(p.idle, c)
 	if err != nil {
-		p.log.Error(epitaph(c, err))
+		fate := fateOf(err)
+		if !idle || fate != p.fate {
+			p.log.Error(epitaph(c, fate))
+		}
+		if idle {
+			p.fate = fate
+		}
 	}
-	if !p.idle[c] {
+	if !idle {
 		return
 	}
-	delete(p.idle, c)
 	if !p.stopping {
 		p.delay = min(max(2*p.delay, firstRestart), lastRestart)
 		p.replace()
@@ -263,20 +266,25 @@ func waitEnd(pidfd int) {
 	})
 }
 
-// epitaph says how a child ended.
-func epitaph(c *child, err error) string {
+// fateOf says how a child ended.
+func fateOf(err error) string {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return "ended: " + err.Error()
+	}
+	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return "was killed by " + unix.SignalName(status.Signal())
+	}
+	return fmt.Sprintf("ended with status %d", exit.ExitCode())
+}
+
+// epitaph says which child it was.
+func epitaph(c *child, fate string) string {
 	who := fmt.Sprintf("worker %d", c.cmd.Process.Pid)
 	if c.session != "" {
 		who += " (session " + c.session + ")"
 	}
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return who + ": " + err.Error()
-	}
-	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return who + " was killed by " + unix.SignalName(status.Signal())
-	}
-	return fmt.Sprintf("%s ended with status %d", who, exit.ExitCode())
+	return who + " " + fate
 }
 
 // socketPair returns both ends of a socket pair; ours does not hold a thread.

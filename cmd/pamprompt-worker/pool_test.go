@@ -247,3 +247,21 @@ func TestAWorkerSaysToItsPoolThatItIsTaken(t *testing.T) {
 	}
 	process.Wait()
 }
+
+// TestWhatEndsIdleWorkersIsSaidOnce, as long as none of them has a session.
+func TestWhatEndsIdleWorkersIsSaidOnce(t *testing.T) {
+	broker, pool := startPool(t, 1, "")
+	for range 3 {
+		if err := unix.Kill(pidOf(broker.Accept()), unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	convtest.Play(broker.Accept(), convtest.Start("test", "root"))
+	if err := unix.Kill(pidOf(broker.Accept()), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	broker.Accept() // the pool has seen the other one end
+	if n := strings.Count(pool.Log(), "was killed by SIGKILL"); n != 2 {
+		t.Errorf("%d lines say that a worker was killed, not 2, with a session between:\n%s", n, pool.Log())
+	}
+}
