@@ -101,7 +101,7 @@ func (b *Broker) startOne(ctx context.Context, p *bus.Peer, s *session, start *w
 			b.log.Error("no worker was idle in time: the pool does not run, or does not start any",
 				"session", s.id, "service", start.GetService(), "after", openTimeout)
 			return &api.Error{Code: api.WorkerFailed, Text: fmt.Sprintf(
-				"no worker was idle for %v: is `pamprompt-worker --pool` running?", openTimeout)}
+				"no worker was idle for %v: `pamprompt-worker --pool` does not run, or can start none, which its log says", openTimeout)}
 		}
 		err = b.look(func() error { return b.give(w, p, s, start, stdio) })
 		if errors.Is(err, errWorkerLost) {

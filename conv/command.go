@@ -244,7 +244,11 @@ func (t *transaction) spawn(h *login, environment []string, stdio [3]int) (int, 
 	pid := C.spawn(&child, &trouble)
 	if pid < 0 {
 		path, _ := lookUp(environment, "PATH")
-		return 0, spawnError(trouble.step, unix.Errno(trouble.number), program, directory, path)
+		err := spawnError(trouble.step, unix.Errno(trouble.number), program, directory, path)
+		if trouble.step == C.STEP_FORK { // nobody's mistake: the machine has no room
+			t.log.Error("the command does not run", "error", err)
+		}
+		return 0, err
 	}
 	return int(pid), nil
 }

@@ -90,6 +90,7 @@ func run(f *flags, log *slog.Logger) error {
 	if err := harden(); err != nil { // empties the environment
 		return err
 	}
+	haveThreads()
 	if err := lockMemory(); err != nil {
 		log.Debug(unlocked, "error", err) // the pool has said it
 	}

@@ -16,8 +16,9 @@ import (
 
 // tunables does without glibc's caches of small pieces of memory, which are the
 // only ones that heap.c cannot have overwritten when they are freed. mallopt(3)
-// knows nothing of them.
-const tunables = "GLIBC_TUNABLES=glibc.malloc.tcache_count=0"
+// knows nothing of them. And all threads have one heap, that of the main thread: each would
+// take 64 MiB of what RLIMIT_AS lets modules have.
+const tunables = "GLIBC_TUNABLES=glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1"
 
 const (
 	// unlocked is said in the log, once for all workers.

@@ -66,6 +66,7 @@ func runPool(f *flags, log *slog.Logger) error {
 		return fmt.Errorf("find the worker's own executable: %w", err)
 	}
 	ignoreSignals()
+	haveThreads()
 	if err := lockMemory(); err != nil { // as each worker does
 		log.Warn(unlocked, "error", err)
 	}

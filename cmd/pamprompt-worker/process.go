@@ -7,6 +7,8 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"runtime"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +26,30 @@ func poolSocket() *os.File {
 		return nil
 	}
 	return os.NewFile(poolFD, "pool")
+}
+
+// threads is how many the Go runtime may want at once, apart from the main thread: two that
+// run, and those that wait for packets, signals, the pool, NSS and the log.
+const threads = 8
+
+// haveThreads starts the threads that the process will want; they stay, and are used
+// again. The Go runtime calls abort(3) where one cannot be had later, and pam_systemd puts a
+// worker into a cgroup whose limit the user's processes use up.
+func haveThreads() {
+	runtime.GOMAXPROCS(min(2, runtime.NumCPU())) // each that is more may be a thread more
+	var all sync.WaitGroup
+	there := make(chan struct{})
+	all.Add(threads)
+	for range threads {
+		go func() {
+			runtime.LockOSThread() // so that each has one of its own
+			defer runtime.UnlockOSThread()
+			all.Done()
+			<-there
+		}()
+	}
+	all.Wait()
+	close(there)
 }
 
 // harden makes the process what modules expect of a program that runs as root,

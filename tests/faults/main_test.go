@@ -12,6 +12,8 @@
 //	agent_test.go    an agent of the test's own
 //	worker_test.go   workers and the pool that are killed
 //	stopped_test.go  workers and the pool that are stopped
+//	fork_test.go     no room for processes and threads
+//	cgroup_test.go   a cgroup that is full
 //	dialog_test.go   agents at a terminal
 //	caller_test.go   who opens sessions, or asks
 //	module_test.go   modules that do to their process what they should not

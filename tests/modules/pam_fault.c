@@ -23,6 +23,7 @@
  *	abort              abort(3)
  *	jump               jump to an address that is none
  *	overflow           use up the stack
+ *	childless          have the kernel refuse every fork(2) of this thread with ENOMEM
  *	eat                take memory and use it until there is none
  *	threads=N          start threads that never end
  *	write=N            write as many bytes to standard output and standard error
@@ -39,6 +40,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +49,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <security/pam_ext.h>
@@ -112,6 +115,19 @@ static int eat(void)
 			return PAM_BUF_ERR;
 		memset(piece, 1, 1 << 20);
 	}
+}
+
+/* A pid namespace whose first process has ended takes no other: pid_namespaces(7). */
+static int childless(void)
+{
+	pid_t pid;
+
+	if (unshare(CLONE_NEWPID))
+		return PAM_SYSTEM_ERR;
+	pid = fork();
+	if (pid == 0)
+		_exit(0);
+	return result_of(pid < 0 || waitpid(pid, NULL, 0) < 0);
 }
 
 static void *forever(void *nothing)
@@ -233,6 +249,8 @@ static int act(pam_handle_t *pamh, const char *action, int *done)
 		((void (*)(void))16)();
 	if (IS("overflow"))
 		return overflow(0);
+	if (IS("childless"))
+		return childless();
 	if (IS("eat"))
 		return eat();
 	if (IS("threads"))
