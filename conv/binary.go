@@ -10,13 +10,13 @@ import (
 )
 
 // decodePacket takes the packet for a module out of a base64 answer.
-func decodePacket(text []byte) (*secret.Secret, *refusal) {
+func (s *session) decodePacket(text []byte) (*secret.Secret, *refusal) {
 	packet, err := libpamc.Decode(text)
 	switch {
 	case errors.Is(err, libpamc.ErrPacket):
 		return nil, &refusal{invalidArgument, "the response to a binary prompt is no packet: " + err.Error()}
 	case err != nil:
-		return nil, &refusal{limitExceeded, "there is no memory for the response that can be locked"}
+		return nil, s.noMemory(err)
 	}
 	return packet, nil
 }

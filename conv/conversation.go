@@ -159,18 +159,30 @@ func (c *conversation) wait(q *question, expired <-chan time.Time) reply {
 // refusal is why an answer was not taken.
 type refusal struct{ code, text string }
 
-// readAnswer takes an answer out of a sealed memfd.
-func readAnswer(style worker.Style, f *os.File) (*secret.Secret, *refusal) {
+// noMemory is for an answer that can be taken at another time. The log is told once. The
+// caller holds the lock.
+func (s *session) noMemory(err error) *refusal {
+	s.shortage.Do(func() {
+		s.log.Error("an answer is not taken", "session", s.state.GetStart().GetSession(), "why", err)
+	})
+	return &refusal{limitExceeded, "the worker cannot take an answer at present, try again: " + err.Error()}
+}
+
+// readAnswer takes an answer out of a sealed memfd. The caller holds the lock.
+func (s *session) readAnswer(style worker.Style, f *os.File) (*secret.Secret, *refusal) {
 	answer, err := secret.FromMemfd(f)
 	if errors.Is(err, secret.ErrTooLong) {
 		return nil, &refusal{limitExceeded, "the response is longer than 64 KiB"}
+	}
+	if errors.Is(err, secret.ErrNoMemory) {
+		return nil, s.noMemory(err)
 	}
 	if err != nil {
 		return nil, &refusal{invalidArgument, err.Error()}
 	}
 	if style == worker.Style_STYLE_BINARY {
 		defer answer.Wipe()
-		return decodePacket(answer.Bytes())
+		return s.decodePacket(answer.Bytes())
 	}
 	if bytes.IndexByte(answer.Bytes(), 0) >= 0 {
 		answer.Wipe()

@@ -58,6 +58,7 @@ type session struct {
 	sweeping  bool       // a Sweep is at work
 	lookups   sync.Mutex // held by the one Resolve that is in NSS
 	complaint sync.Once  // about the user's own directory
+	shortage  sync.Once  // about memory for answers
 }
 
 // question is a slot that is taken once: whoever takes it, under the lock,
@@ -257,7 +258,7 @@ func (s *session) answer(index uint32, f *os.File) {
 		s.taken(index, s.whyGone(index))
 		return
 	}
-	answer, refusal := readAnswer(s.question.prompt.GetStyle(), f)
+	answer, refusal := s.readAnswer(s.question.prompt.GetStyle(), f)
 	if refusal == nil {
 		s.unmirror()
 	}

@@ -24,7 +24,9 @@ type Posted struct {
 	file   *os.File // open for as long as agents may look at it
 
 	once   sync.Once
+	closed chan struct{}
 	warned bool // that somebody sends what is no answer; the reader's
+	waits  bool // for memory, and the log knows; the reader's
 }
 
 // Post puts a question where agents look: first its socket, then its file,
@@ -35,7 +37,7 @@ type Posted struct {
 func (p *Place) Post(r Request, replied func(Reply)) (*Posted, error) {
 	var random [randomBytes]byte
 	_, _ = rand.Read(random[:]) // never fails
-	q := &Posted{place: p, id: ours + hex.EncodeToString(random[:])}
+	q := &Posted{place: p, id: ours + hex.EncodeToString(random[:]), closed: make(chan struct{})}
 	if err := p.hold(); err != nil {
 		return nil, fmt.Errorf("post a request into %s: %w", p.path, err)
 	}
@@ -69,6 +71,7 @@ func (q *Posted) Close() {
 	q.once.Do(func() {
 		q.place.remove(askPrefix + q.id)
 		q.place.remove(sockPrefix + q.id)
+		close(q.closed)
 		_ = q.socket.Close()
 		if q.file != nil {
 			_ = q.file.Close()

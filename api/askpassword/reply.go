@@ -4,8 +4,10 @@ package askpassword
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -50,12 +52,30 @@ func (q *Posted) read(raw syscall.RawConn, replied func(Reply)) {
 		switch {
 		case err != nil:
 			return
+		case errors.Is(refused, secret.ErrNoMemory):
+			q.awaitMemory(refused)
 		case refused != nil && !q.warned:
 			q.warned = true
 			q.place.log.Warn("what an agent sent is no answer and was ignored", "request", q.Name(), "why", refused)
 		case reply != nil:
 			replied(*reply)
 		}
+	}
+}
+
+// memoryPause is how long it waits until memory may be had again.
+const memoryPause = time.Second
+
+// awaitMemory lets an answer wait in the kernel, which does not swap it, and not be lost:
+// its agent would not ask again.
+func (q *Posted) awaitMemory(why error) {
+	if !q.waits {
+		q.waits = true
+		q.place.log.Error("an agent's answer waits", "request", q.Name(), "why", why)
+	}
+	select {
+	case <-q.closed:
+	case <-time.After(memoryPause):
 	}
 }
 
@@ -71,7 +91,6 @@ func waiting(fd int) (int, error) {
 func (q *Posted) receive(fd, size int) (*Reply, error) {
 	s, err := secret.New(min(size, secret.Max))
 	if err != nil {
-		_, _, _ = unix.Recvfrom(fd, nil, unix.MSG_DONTWAIT) // else it comes again and again
 		return nil, err
 	}
 	// No room for descriptors: the kernel drops those that come.

@@ -31,6 +31,10 @@ const Max = 64 << 10
 // ErrTooLong says that a secret is longer than Max.
 var ErrTooLong = errors.New("longer than 64 KiB")
 
+// ErrNoMemory says that no memory can be locked at present: for want of it, or because
+// RLIMIT_MEMLOCK allows no more. Nothing was read then.
+var ErrNoMemory = errors.New("lock memory for a secret (is RLIMIT_MEMLOCK too low?)")
+
 // Secret is an answer in memory of its own: MAP_LOCKED, MADV_DONTDUMP, wiped by
 // Wipe. Whoever acquires one wipes it: defer s.Wipe() on the next line. It must
 // not be copied into a string, a map key or an error.
@@ -41,7 +45,7 @@ type Secret struct {
 }
 
 // New returns a secret of n bytes, all zero, to be filled through Bytes. It
-// fails when n is over Max or the memory cannot be locked (RLIMIT_MEMLOCK).
+// fails with ErrTooLong when n is over Max, and with ErrNoMemory.
 func New(n int) (*Secret, error) {
 	if n < 0 || n > Max {
 		return nil, ErrTooLong
@@ -53,7 +57,7 @@ func New(n int) (*Secret, error) {
 	// written to does not matter: there is no secret in it before.
 	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_LOCKED)
 	if err != nil {
-		return nil, fmt.Errorf("lock memory for a secret (is RLIMIT_MEMLOCK too low?): %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrNoMemory, err)
 	}
 	if err := unix.Madvise(mem, unix.MADV_DONTDUMP); err != nil {
 		_ = unix.Munmap(mem)

@@ -12,8 +12,10 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/secret"
 	"github.com/pamprompt/pamprompt/api/transport"
 	"golang.org/x/sys/unix"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -62,6 +64,18 @@ func (c *Call) Descriptor(index dbus.UnixFDIndex) (int, error) {
 
 // errNoDescriptors is what callers hear of EMFILE: it passes.
 var errNoDescriptors = &api.Error{Code: api.LimitExceeded, Text: "the broker has too many open files: try again when sessions or prompts have ended"}
+
+// errNoMemory is what callers hear when no memory can be locked: it may pass, and
+// AnswerPromptFD needs none.
+var errNoMemory = &api.Error{Code: api.LimitExceeded, Text: "the broker can lock no memory for the answer: try again, or use AnswerPromptFD"}
+
+// shortages have the log told of each at most once a minute: callers try again.
+type shortages struct{ files, memory *rate.Limiter }
+
+func newShortages() shortages {
+	every := rate.Every(time.Minute)
+	return shortages{files: rate.NewLimiter(every, 1), memory: rate.NewLimiter(every, 1)}
+}
 
 // calls keeps what a call needs between its arrival and its handler.
 type calls struct {
@@ -254,8 +268,16 @@ func (c *Conn) public(call *Call, err error) error {
 		return plain
 	}
 	if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
-		c.log.Error("a call failed for want of descriptors", "member", call.Member, "sender", call.Caller.Name, "error", err)
+		if c.short.files.Allow() {
+			c.log.Error("a call failed for want of descriptors", "member", call.Member, "sender", call.Caller.Name, "error", err)
+		}
 		return errNoDescriptors
+	}
+	if errors.Is(err, secret.ErrNoMemory) {
+		if c.short.memory.Allow() {
+			c.log.Error("an answer is not taken", "member", call.Member, "sender", call.Caller.Name, "error", err)
+		}
+		return errNoMemory
 	}
 	c.log.Error("a method failed", "member", call.Member, "sender", call.Caller.Name, "error", err)
 	return errInternal

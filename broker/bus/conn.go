@@ -38,7 +38,8 @@ type Conn struct {
 	calls  calls
 	out    outbox
 	turns  turns
-	loud   *rate.Limiter        // of refusals that the log is told
+	loud   *rate.Limiter // of refusals that the log is told
+	short  shortages
 	hint   atomic.Pointer[hint] // nil while nobody listens
 }
 
@@ -52,7 +53,7 @@ type Options struct {
 // Dial connects to the bus at a D-Bus address list. The caller closes the
 // Conn; calls are served from the moment it returns.
 func Dial(ctx context.Context, address string, o Options) (*Conn, error) {
-	c := &Conn{log: o.Log, serve: o.Handler, turns: newTurns(), loud: rate.NewLimiter(toldRefusals, toldRefusals)}
+	c := &Conn{log: o.Log, serve: o.Handler, turns: newTurns(), loud: rate.NewLimiter(toldRefusals, toldRefusals), short: newShortages()}
 	s, err := transport.Dial(ctx, address, transport.Options{MaxMessage: maxMessage, Descriptors: true, Admit: c.admit, Refused: c.refuse})
 	if err != nil {
 		return nil, err

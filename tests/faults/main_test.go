@@ -13,6 +13,7 @@
 //	worker_test.go   workers and the pool that are killed
 //	stopped_test.go  workers and the pool that are stopped
 //	fork_test.go     no room for processes and threads
+//	memory_test.go   no memory for an answer
 //	cgroup_test.go   a cgroup that is full
 //	dialog_test.go   agents at a terminal
 //	caller_test.go   who opens sessions, or asks

@@ -12,6 +12,7 @@
 //	log_test.go     nobody takes what is logged
 //	files_test.go   descriptors run out
 //	start_test.go   no worker can be started
+//	memory_test.go  no memory can be locked
 //	clock_test.go   another clock since boot
 package surroundings
 
