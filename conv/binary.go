@@ -16,7 +16,7 @@ func (s *session) decodePacket(text []byte) (*secret.Secret, *refusal) {
 	case errors.Is(err, libpamc.ErrPacket):
 		return nil, &refusal{invalidArgument, "the response to a binary prompt is no packet: " + err.Error()}
 	case err != nil:
-		return nil, s.noMemory(err)
+		return nil, s.short(err)
 	}
 	return packet, nil
 }

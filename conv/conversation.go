@@ -159,9 +159,9 @@ func (c *conversation) wait(q *question, expired <-chan time.Time) reply {
 // refusal is why an answer was not taken.
 type refusal struct{ code, text string }
 
-// noMemory is for an answer that can be taken at another time. The log is told once. The
+// short is for an answer that can be taken at another time. The log is told once. The
 // caller holds the lock.
-func (s *session) noMemory(err error) *refusal {
+func (s *session) short(err error) *refusal {
 	s.shortage.Do(func() {
 		s.log.Error("an answer is not taken", "session", s.state.GetStart().GetSession(), "why", err)
 	})
@@ -175,7 +175,7 @@ func (s *session) readAnswer(style worker.Style, f *os.File) (*secret.Secret, *r
 		return nil, &refusal{limitExceeded, "the response is longer than 64 KiB"}
 	}
 	if errors.Is(err, secret.ErrNoMemory) {
-		return nil, s.noMemory(err)
+		return nil, s.short(err)
 	}
 	if err != nil {
 		return nil, &refusal{invalidArgument, err.Error()}

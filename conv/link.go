@@ -71,6 +71,9 @@ func serve(c Config, s *session, away time.Time) (took bool, err error) {
 		files, err := conn.Receive(m)
 		if err == nil {
 			err = dispatch(s, m, files)
+		} else if answer := m.GetAnswer(); answer != nil && errors.Is(err, worker.ErrNoDescriptor) {
+			s.missed(answer.GetIndex())
+			err = nil
 		}
 		worker.CloseAll(files)
 		if errors.Is(err, io.EOF) {

@@ -58,7 +58,7 @@ type session struct {
 	sweeping  bool       // a Sweep is at work
 	lookups   sync.Mutex // held by the one Resolve that is in NSS
 	complaint sync.Once  // about the user's own directory
-	shortage  sync.Once  // about memory for answers
+	shortage  sync.Once  // about what answers need, and there is none of
 }
 
 // question is a slot that is taken once: whoever takes it, under the lock,
@@ -266,6 +266,17 @@ func (s *session) answer(index uint32, f *os.File) {
 	if refusal == nil {
 		s.settle(reply{answer: answer})
 	}
+}
+
+// missed is answer without the answer, for which there was no descriptor.
+func (s *session) missed(index uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.waits(index) {
+		s.taken(index, s.whyGone(index))
+		return
+	}
+	s.taken(index, s.short(errNoRoom))
 }
 
 func (s *session) taken(index uint32, refusal *refusal) {

@@ -38,6 +38,11 @@ const (
 // too large, not protobuf, or with a field out of its bounds.
 var ErrMalformed = errors.New("malformed packet")
 
+// ErrNoDescriptor says that a packet has come without all of its descriptors, since this
+// process may have no more (RLIMIT_NOFILE), or the machine has none. What they were for is
+// lost, the connection is not.
+var ErrNoDescriptor = errors.New("no room for the descriptors of a packet")
+
 // ErrBusy says that the other side does not read its packets.
 var ErrBusy = errors.New("the other side does not take packets")
 
@@ -157,7 +162,8 @@ func (c *Conn) send(m proto.Message, wait bool, fds []int) error {
 // Receive waits for a packet and decodes it into m, which is checked by Check.
 // The descriptors are the caller's to close, also when there is an error. The
 // error is io.EOF when the other side is gone, and wraps ErrMalformed when
-// the packet breaks the protocol; the connection is of no use then.
+// the packet breaks the protocol; the connection is of no use then. With ErrNoDescriptor m
+// is decoded, and has been checked.
 func (c *Conn) Receive(m proto.Message) ([]*os.File, error) {
 	// It is taken when there is something to put into it: a broker waits for the
 	// packets of thousands of workers at a time.
@@ -212,10 +218,14 @@ func (c *Conn) Receive(m proto.Message) ([]*os.File, error) {
 	if n == 0 {
 		return files, io.EOF
 	}
-	if flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || n > MaxPacket || len(files) > MaxFDs {
+	if flags&unix.MSG_TRUNC != 0 || n > MaxPacket || len(files) > MaxFDs {
 		return files, fmt.Errorf("%w: over %d bytes or %d descriptors", ErrMalformed, MaxPacket, MaxFDs)
 	}
-	return files, Decode((*buf)[:n], m)
+	err = Decode((*buf)[:n], m)
+	if err == nil && flags&unix.MSG_CTRUNC != 0 { // the kernel has dropped some
+		err = ErrNoDescriptor
+	}
+	return files, err
 }
 
 // Decode decodes one packet into m and checks it.

@@ -69,6 +69,37 @@ func descriptors(t testing.TB) int {
 	return len(entries)
 }
 
+// TestNoRoomForADescriptor: the packet comes, and the connection goes on.
+func TestNoRoomForADescriptor(t *testing.T) {
+	broker, worker := pair(t)
+	answer := &ToWorker{Message: &ToWorker_Answer{Answer: &Answer{Index: 7}}}
+	for range 2 {
+		if err := broker.Send(answer, int(file(t).Fd())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	got := new(ToWorker)
+	files, err := worker.Receive(got)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, ErrNoDescriptor) || len(files) != 0 || got.GetAnswer().GetIndex() != 7 {
+		t.Errorf("it came with %d descriptors, %v, and is an answer to %d", len(files), err, got.GetAnswer().GetIndex())
+	}
+	files, err = worker.Receive(got)
+	if err != nil || len(files) != 1 {
+		t.Errorf("the next one came with %d descriptors: %v", len(files), err)
+	}
+	CloseAll(files)
+}
+
 func TestDescriptorsRideAlong(t *testing.T) {
 	broker, worker := pair(t)
 	for n := range MaxFDs + 1 {

@@ -71,7 +71,12 @@ func (c *cgroups) add() (*os.File, error) {
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return nil, fmt.Errorf("make the cgroup of a worker: %w", err)
 	}
-	return os.Open(path)
+	f, err := os.Open(path)
+	if err != nil {
+		_ = unix.Rmdir(path)
+		return nil, fmt.Errorf("open the cgroup of a worker: %w", err)
+	}
+	return f, nil
 }
 
 // remove removes the cgroup of a worker that has ended. What it has left behind

@@ -203,7 +203,7 @@ func (p *pool) start() error {
 	// not reach the workers.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &c.pidfd}
 	cgroup, err := p.cgroups.add()
-	if err != nil { // it can do without
+	if err != nil && !p.failing { // it can do without
 		p.log.Warn(err.Error())
 	}
 	if cgroup != nil {

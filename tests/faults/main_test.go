@@ -8,17 +8,18 @@
 // and its log must have said once what happened. What is left of processes
 // tests/system sees.
 //
-//	main_test.go     the bench: bystanders, and what must be as before
-//	agent_test.go    an agent of the test's own
-//	worker_test.go   workers and the pool that are killed
-//	stopped_test.go  workers and the pool that are stopped
-//	fork_test.go     no room for processes and threads
-//	memory_test.go   no memory for an answer
-//	cgroup_test.go   a cgroup that is full
-//	dialog_test.go   agents at a terminal
-//	caller_test.go   who opens sessions, or asks
-//	module_test.go   modules that do to their process what they should not
-//	flood_test.go    modules that talk and ask without end
+//	main_test.go         the bench: bystanders, and what must be as before
+//	agent_test.go        an agent of the test's own
+//	worker_test.go       workers and the pool that are killed
+//	stopped_test.go      workers and the pool that are stopped
+//	fork_test.go         no room for processes and threads
+//	descriptors_test.go  no descriptor left
+//	memory_test.go       no memory for an answer
+//	cgroup_test.go       a cgroup that is full
+//	dialog_test.go       agents at a terminal
+//	caller_test.go       who opens sessions, or asks
+//	module_test.go       modules that do to their process what they should not
+//	flood_test.go        modules that talk and ask without end
 package faults
 
 import (

@@ -31,6 +31,7 @@ var misdeeds = []misdeed{
 	{"changes the umask", "umask=0777", "", "", ""},
 	{"empties the environment", "environment", "", "", ""},
 	{"lets no more files be open", "limit=files,3", api.PAMFailed, "pam_authenticate", "left the worker no descriptor for an answer"},
+	{"opens files until it may open no more", "fill", api.PAMFailed, "pam_authenticate", "left the worker no descriptor for an answer"},
 	{"lets no more processes be", "limit=processes,0", "", "", ""}, // which does not count for root
 	{"blocks all signals", "block", "", "", ""},
 	{"takes the handlers of all signals", "handle=0,default", "", "", ""},

@@ -24,6 +24,7 @@
  *	jump               jump to an address that is none
  *	overflow           use up the stack
  *	childless          have the kernel refuse every fork(2) of this thread with ENOMEM
+ *	fill               open files until it may open no more
  *	eat                take memory and use it until there is none
  *	threads=N          start threads that never end
  *	write=N            write as many bytes to standard output and standard error
@@ -251,6 +252,11 @@ static int act(pam_handle_t *pamh, const char *action, int *done)
 		return overflow(0);
 	if (IS("childless"))
 		return childless();
+	if (IS("fill")) {
+		while (open("/dev/null", O_RDONLY | O_CLOEXEC) >= 0)
+			;
+		return result_of(errno != EMFILE);
+	}
 	if (IS("eat"))
 		return eat();
 	if (IS("threads"))

@@ -4,51 +4,13 @@ package surroundings
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/tests/system"
 )
-
-// limitFiles lets a process have so many more descriptors than it has, and no more. The
-// function lifts that.
-func limitFiles(t *testing.T, pid, more int) (lift func()) {
-	t.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	taken := make(map[int]bool) // by the number, of which those that others left open are high
-	for _, entry := range entries {
-		var fd int
-		if _, err := fmt.Sscan(entry.Name(), &fd); err != nil {
-			t.Fatal(err)
-		}
-		taken[fd] = true
-	}
-	limit := 0
-	for ; more > 0 || taken[limit]; limit++ {
-		if !taken[limit] {
-			more--
-		}
-	}
-	set := func(new, old *unix.Rlimit) {
-		t.Helper()
-		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, new, old); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var old unix.Rlimit
-	set(nil, &old)
-	set(&unix.Rlimit{Cur: uint64(limit), Max: old.Max}, nil)
-	return func() { set(&old, nil) }
-}
 
 // The broker has room for a few sessions more, and then for nothing: no worker, no
 // descriptor of a message, no memfd.
@@ -58,7 +20,7 @@ func TestDescriptorsOfTheBrokerRunOut(t *testing.T) {
 	goesOn, journal := b.bystander(), b.journal()
 	s := b.open(b.here, "ask", api.Options{Linger: true})
 	p := b.promptOf(s)
-	lift := limitFiles(t, b.BrokerPID(), 6)
+	lift := system.LimitFiles(t, b.BrokerPID(), 6)
 	before, began := system.ProcessorTime(t, b.BrokerPID()), time.Now()
 	var opened []*api.Session
 	for {
@@ -80,7 +42,7 @@ func TestDescriptorsOfTheBrokerRunOut(t *testing.T) {
 		}
 	}
 	// One may be left, which the next worker would have.
-	hoard := limitFiles(t, b.BrokerPID(), 0)
+	hoard := system.LimitFiles(t, b.BrokerPID(), 0)
 	wantFiles("an answer in a descriptor", b.give(b.here, p.ID))
 	for range 100 { // that pass by, and find the broker as it is
 		if _, err := b.here.Sessions(within(t)); err != nil {

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // BrokerPID is the process of the broker.
@@ -62,4 +64,38 @@ func ProcessorTime(t testing.TB, pid int) time.Duration {
 		ticks += n
 	}
 	return time.Duration(ticks) * time.Second / 100 // USER_HZ
+}
+
+// LimitFiles lets a process have so many more descriptors than it has, and no more. The
+// function lifts that.
+func LimitFiles(t testing.TB, pid, more int) (lift func()) {
+	t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken := make(map[int]bool) // by the number, of which those that others left open are high
+	for _, entry := range entries {
+		var fd int
+		if _, err := fmt.Sscan(entry.Name(), &fd); err != nil {
+			t.Fatal(err)
+		}
+		taken[fd] = true
+	}
+	limit := 0
+	for ; more > 0 || taken[limit]; limit++ {
+		if !taken[limit] {
+			more--
+		}
+	}
+	set := func(new, old *unix.Rlimit) {
+		t.Helper()
+		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, new, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var old unix.Rlimit
+	set(nil, &old)
+	set(&unix.Rlimit{Cur: uint64(limit), Max: old.Max}, nil)
+	return func() { set(&old, nil) }
 }
