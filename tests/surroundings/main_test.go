@@ -14,6 +14,7 @@
 //	start_test.go   no worker can be started
 //	memory_test.go  no memory can be locked
 //	clock_test.go   another clock since boot
+//	run_test.go    /run is full or read-only
 package surroundings
 
 import (
