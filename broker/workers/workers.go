@@ -60,6 +60,8 @@ type Pool struct {
 
 	trouble error // why none can be accepted at present; nil while one can
 
+	bare time.Time // when the log was told last that all idle ones have ended
+
 	early    sync.WaitGroup // connections that waited before Serve, until they have said Hello
 	returned chan struct{}
 }
@@ -329,9 +331,24 @@ func (p *Pool) drop(w *Worker) {
 	for i, other := range p.idle {
 		if other == w {
 			p.idle = append(p.idle[:i:i], p.idle[i+1:]...)
+			p.noteBare()
 			return
 		}
 	}
+}
+
+// bareEvery is how often the log is told at most that no worker is idle any more: they may come
+// and end without end.
+const bareEvery = time.Minute
+
+// noteBare says that all idle workers have ended, as they do with whoever has started them. It
+// is called with the lock held.
+func (p *Pool) noteBare() {
+	if p.done || len(p.idle) > 0 || !p.bare.IsZero() && time.Since(p.bare) < bareEvery {
+		return
+	}
+	p.bare = time.Now()
+	p.log.Info("no worker is idle: those that were have ended; sessions are opened when the pool has started others")
 }
 
 // Close stops listening and closes every connection: workers with a session go

@@ -105,6 +105,34 @@ func acquire(t *testing.T, p *Pool) *Worker {
 	return w
 }
 
+// TestThatNoWorkerIsIdleIsSaidOnce, when the last one of them ends, though they come and end again.
+func TestThatNoWorkerIsIdleIsSaidOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "w", "broker.sock")
+	said := &strings.Builder{} // under the lock of the pool
+	p, err := Listen(path, slog.New(slog.NewTextHandler(said, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() { done <- p.Serve(func(w *Worker, _ *worker.Session) { w.Refuse() }) }()
+	for range 3 {
+		c := dial(t, path)
+		if err := c.Send(hello()); err != nil {
+			t.Fatal(err)
+		}
+		w := acquire(t, p)
+		p.Return(w)
+		w.Close() // as its reader does
+	}
+	p.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(said.String(), "no worker is idle"); n != 1 {
+		t.Errorf("it was said %d times:\n%s", n, said)
+	}
+}
+
 func TestTheSocketIsForItsOwnerAlone(t *testing.T) {
 	_, path := serve(t)
 	for name, want := range map[string]os.FileMode{path: 0o600, filepath.Dir(path): 0o700} {

@@ -11,7 +11,7 @@
 //	clients_test.go ... under the programs of people and scripts
 //	log_test.go     nobody takes what is logged
 //	files_test.go   descriptors run out
-//	start_test.go   no worker can be started
+//	start_test.go   no worker can be started, the pool is killed
 //	memory_test.go  no memory can be locked
 //	clock_test.go   another clock since boot
 //	run_test.go    /run is full or read-only

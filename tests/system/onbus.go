@@ -25,6 +25,7 @@ import (
 type OnBus struct {
 	*System
 	args       []string
+	poolArgs   []string         // of a pool that is apart
 	startAgain func(testing.TB) // the bus
 }
 
@@ -48,16 +49,31 @@ func (s *OnBus) run(t testing.TB, o Options) {
 	t.Helper()
 	pool := []string{"--worker", s.Worker, "--pam-dir", s.PAMDir}
 	if o.PoolArgs != nil {
-		pool = nil
-		cmd := exec.Command(s.Worker, append([]string{"--pool", "--pam-dir", s.PAMDir, "--socket", s.socket()}, o.PoolArgs...)...)
-		var err error
-		if s.pool, err = start(cmd, s.log, nil); err != nil {
-			t.Fatal(err)
-		}
+		pool, s.poolArgs = nil, o.PoolArgs
+		s.startPool(t)
 	}
 	s.args = append(append(pool, "--socket", s.socket(), noAgents), o.BrokerArgs...)
 	s.Through(o.Through...)
 	s.Restart(t)
+}
+
+// startPool starts a pool that is apart.
+func (s *OnBus) startPool(t testing.TB) {
+	t.Helper()
+	cmd := exec.Command(s.Worker, append([]string{"--pool", "--pam-dir", s.PAMDir, "--socket", s.socket()}, s.poolArgs...)...)
+	var err error
+	if s.pool, err = start(cmd, s.log, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// KillPool ends a pool that is apart by SIGKILL. The function starts another one.
+func (s *OnBus) KillPool(t testing.TB) (again func()) {
+	t.Helper()
+	if err := s.pool.end(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	return func() { t.Helper(); s.startPool(t) }
 }
 
 // Through has the broker started by a program that becomes it, from the next Restart
