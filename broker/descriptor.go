@@ -96,6 +96,13 @@ func (p *pipes) enter(ctx context.Context, uid uint32) (leave func(), err error)
 	}
 }
 
+// isPipe is for answers that have no other end than that of their writer: one that is killed
+// ends them too.
+func isPipe(fd int) bool {
+	var st unix.Stat_t
+	return unix.Fstat(fd, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO
+}
+
 func kindOf(mode uint32) string {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFDIR:

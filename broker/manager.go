@@ -129,7 +129,14 @@ func answerPromptFD(b *Broker, ctx context.Context, t target) ([]any, error) {
 		return nil, err
 	}
 	return nil, b.answer(ctx, t.call, t.call.Args[0].(uint64), func() (*os.File, error) {
-		return b.normalise(ctx, t.call.Caller.UID, fd)
+		f, err := b.normalise(ctx, t.call.Caller.UID, fd)
+		if err == nil && isPipe(fd) && !b.bus.Here(ctx, t.call.Caller) {
+			_ = f.Close()
+			b.log.Warn("an answer is not taken: whoever gave it has ended, and it may be half of one",
+				"prompt", t.call.Args[0], "caller", t.call.Caller.Name, "caller-uid", t.call.Caller.UID)
+			return nil, errCallerLeft
+		}
+		return f, err
 	})
 }
 

@@ -103,6 +103,17 @@ func (c *Conn) Peer(ctx context.Context, name string) (*Peer, error) {
 	return peer, peer.err
 }
 
+// Here reports whether a peer is on the bus still, and its process not about to end. It asks
+// the kernel and the bus, and does not only rely on what the bus has told up to now: of a
+// process that is killed one descriptor is closed before the other.
+func (c *Conn) Here(ctx context.Context, p *Peer) bool {
+	if p.process.ending() {
+		return false
+	}
+	err := c.conn.BusObject().CallWithContext(ctx, driver+".GetNameOwner", 0, p.Name).Err
+	return err == nil && !p.Left()
+}
+
 // ask fills a peer in. One that could not be looked up is forgotten, so that a
 // later call asks again.
 func (p *peers) ask(ctx context.Context, peer *Peer) {

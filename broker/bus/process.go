@@ -4,6 +4,7 @@ package bus
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -61,6 +62,39 @@ func (p *process) same() bool {
 		running = err == nil && n == 0 // pidfd_open(2): readable when it has ended
 	})
 	return err == nil && running
+}
+
+// ending reports whether the process has ended or is about to: what it has open is closed by
+// the kernel then, one after the other. It is false for a process that nobody knows.
+func (p *process) ending() bool {
+	if p.pidfd == nil && p.started == 0 {
+		return false
+	}
+	return !p.same() || exiting(p.pid)
+}
+
+// exiting reports whether every thread of a process is on its way to its end. The kernel marks
+// each before it closes anything (PF_EXITING of linux/sched.h; field 9 of proc_pid_stat(5)).
+func exiting(pid uint32) bool {
+	const pfExiting = 0x4
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	for _, thread := range threads {
+		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/stat", pid, thread.Name()))
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
+		if len(fields) < 7 {
+			return false
+		}
+		if flags, err := strconv.ParseUint(fields[6], 10, 64); err != nil || flags&pfExiting == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // unit is the systemd unit of a pinned process. What /proc says is looked at

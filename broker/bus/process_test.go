@@ -250,3 +250,35 @@ func TestPrintable(t *testing.T) {
 		}
 	}
 }
+
+// TestWhichProcessesEnd: one that has ended and nobody has waited for is not there any more.
+func TestWhichProcessesEnd(t *testing.T) {
+	cmd := exec.Command("cat")
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := pin(uint32(cmd.Process.Pid), -1)
+	if p.ending() {
+		t.Error("a process that waits is about to end")
+	}
+	_ = in.Close()
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !p.same() || !p.ending() {
+		t.Error("one that has ended goes on")
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if !p.ending() || !exiting(p.pid) {
+		t.Error("one that is no more goes on")
+	}
+	if p := pin(0, -1); p.ending() {
+		t.Error("one that nobody knows is about to end")
+	}
+}

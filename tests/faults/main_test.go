@@ -17,6 +17,7 @@
 //	memory_test.go       no memory for an answer
 //	cgroup_test.go       a cgroup that is full
 //	dialog_test.go       agents at a terminal
+//	answerer_test.go     who is killed with an answer under way
 //	caller_test.go       who opens sessions, or asks
 //	module_test.go       modules that do to their process what they should not
 //	flood_test.go        modules that talk and ask without end
@@ -40,7 +41,15 @@ import (
 	"github.com/pamprompt/pamprompt/tests/system"
 )
 
-func TestMain(m *testing.M) { os.Exit(system.Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(answererEnv) != "" {
+		if err := runAnswerer(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(1)
+	}
+	os.Exit(system.Main(m))
+}
 
 // patience bounds what must happen; nothing waits for it to pass.
 const patience = 60 * time.Second
