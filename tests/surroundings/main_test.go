@@ -15,6 +15,7 @@
 //	memory_test.go  no memory can be locked
 //	clock_test.go   another clock since boot
 //	run_test.go    /run is full or read-only
+//	wall_test.go   a clock of the day that nobody can rely on
 package surroundings
 
 import (

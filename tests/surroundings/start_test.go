@@ -106,7 +106,7 @@ func TestThePoolOfTheBrokerIsKilled(t *testing.T) {
 	journal.says("the pool of workers ended: signal: killed")
 	b.Restart(t)
 	b.come()
-	held.back()
+	b.back(held.open, held.runs, held.waits)
 	held.unchanged()
 	held.goOn()
 }
@@ -140,16 +140,16 @@ func (h *held) properties(s *api.Session) api.Properties {
 	return p
 }
 
-// back waits until the workers have dialled a broker that has a socket of its own.
-func (h *held) back() {
-	h.b.t.Helper()
-	there, err := h.b.here.Sessions(within(h.b.t))
+// back waits until the workers of sessions have dialled a broker that has a socket of its own.
+func (b *bench) back(sessions ...*api.Session) {
+	b.t.Helper()
+	there, err := b.here.Sessions(within(b.t))
 	if err != nil {
-		h.b.t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	for _, s := range []*api.Session{h.open, h.runs, h.waits} {
+	for _, s := range sessions {
 		if !slices.ContainsFunc(there, func(known api.SessionInfo) bool { return known.ID == s.ID() }) {
-			next(h.b, func(e api.SessionAdded) bool { return e.ID == s.ID() })
+			next(b, func(e api.SessionAdded) bool { return e.ID == s.ID() })
 		}
 	}
 }
