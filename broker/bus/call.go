@@ -65,9 +65,8 @@ func (c *Call) Descriptor(index dbus.UnixFDIndex) (int, error) {
 // errNoDescriptors is what callers hear of EMFILE: it passes.
 var errNoDescriptors = &api.Error{Code: api.LimitExceeded, Text: "the broker has too many open files: try again when sessions or prompts have ended"}
 
-// errNoMemory is what callers hear when no memory can be locked: it may pass, and
-// AnswerPromptFD needs none.
-var errNoMemory = &api.Error{Code: api.LimitExceeded, Text: "the broker can lock no memory for the answer: try again, or use AnswerPromptFD"}
+// errNoMemory is what callers hear when no memory can be locked: it passes.
+var errNoMemory = &api.Error{Code: api.LimitExceeded, Text: "the broker can lock no memory for the answer (RLIMIT_MEMLOCK): try again later"}
 
 // shortages have the log told of each at most once a minute: callers try again.
 type shortages struct{ files, memory *rate.Limiter }

@@ -65,11 +65,17 @@ func (p *process) same() bool {
 }
 
 // ending reports whether the process has ended or is about to: what it has open is closed by
-// the kernel then, one after the other. It is false for a process that nobody knows.
+// the kernel then, one after the other. It is false for a process that nobody knows, or that
+// cannot be looked at for want of descriptors.
 func (p *process) ending() bool {
 	if p.pidfd == nil && p.started == 0 {
 		return false
 	}
+	f, err := os.Open(fmt.Sprintf("/proc/%d/stat", p.pid))
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	_ = f.Close()
 	return !p.same() || exiting(p.pid)
 }
 

@@ -261,21 +261,30 @@ func TestWhichProcessesEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := pin(uint32(cmd.Process.Pid), -1)
-	if p.ending() {
+	pid := uint32(cmd.Process.Pid)
+	pidfd, err := unix.PidfdOpen(int(pid), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned, numbered := pin(pid, pidfd), pin(pid, -1)
+	defer pinned.close()
+	if pinned.pidfd == nil || unix.Close(pidfd) != nil {
+		t.Fatal("it is not pinned")
+	}
+	if pinned.ending() || numbered.ending() {
 		t.Error("a process that waits is about to end")
 	}
 	_ = in.Close()
 	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
 		t.Fatal(err)
 	}
-	if !p.same() || !p.ending() {
+	if !pinned.ending() || !numbered.same() || !numbered.ending() {
 		t.Error("one that has ended goes on")
 	}
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	if !p.ending() || !exiting(p.pid) {
+	if !pinned.ending() || !numbered.ending() || !exiting(pid) {
 		t.Error("one that is no more goes on")
 	}
 	if p := pin(0, -1); p.ending() {
