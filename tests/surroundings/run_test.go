@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -138,9 +139,10 @@ func TestNoStartWithoutRoomInRun(t *testing.T) {
 			if !errors.As(err, &exit) || exit.ExitCode() != 1 {
 				t.Errorf("it ended with %v after %v", err, time.Since(began))
 			}
-			lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(out)), "\n"), func(line string) bool { return strings.HasPrefix(line, "dbus-daemon") })
-			if matched, err := filepath.Match("pamprompt-broker: "+strings.ReplaceAll(c.says, "/", "|"), strings.ReplaceAll(strings.Join(lines, "\n"), "/", "|")); err != nil || !matched {
-				t.Errorf("it said %q, not %q", lines, c.says)
+			// The bus, which is stopped then, may have a line of its own, which need not come in one piece.
+			wanted := "pamprompt-broker: " + strings.ReplaceAll(regexp.QuoteMeta(c.says), `\*`, "[0-9]+") + "\n"
+			if !regexp.MustCompile(wanted).Match(out) || strings.Count(string(out), "pamprompt-broker: ") != 1 {
+				t.Errorf("it said %q, not %q", out, c.says)
 			}
 			if left, _ := filepath.Glob(run.path("pamprompt-*")); len(left) > 0 {
 				t.Errorf("it has left %q", left)
