@@ -172,7 +172,9 @@ func TestQuestionsThatAreForDBusAlone(t *testing.T) {
 				b.bus.answer(p, right)
 				b.bus.closed(p, api.OutcomeAnswered)
 			}, fmt.Sprintf("anna (%s): Password:", service))
-			b.bus.cancel(b.bus.promptOf(s))
+			p = b.bus.promptOf(s)
+			b.bus.cancel(p)
+			b.bus.closed(p, api.OutcomeCancelled) // its request has gone
 		})
 	}
 }
