@@ -75,6 +75,7 @@ type bench struct {
 	past     int // sessions of somebody's that have ended: they are listed as long as their owner is there
 
 	descriptors, rules int
+	kinds              map[string]int // of those descriptors
 }
 
 // stack makes the four groups of a service out of lines "probe ARGUMENTS" and
@@ -130,7 +131,7 @@ func (b *bench) settle() {
 	b.somebody.prompt(b.waiting)
 	system.AwaitFiles(b.t, b.requests, func() bool { return b.files() == 1 })
 	b.refilled()
-	b.descriptors, b.rules = b.countDescriptors(), b.countRules()
+	b.descriptors, b.rules, b.kinds = b.countDescriptors(), b.countRules(), b.kindsOfDescriptors()
 }
 
 // broker is the pid of the broker.
@@ -150,6 +151,18 @@ func (b *bench) countDescriptors() int {
 		b.t.Fatal(err)
 	}
 	return len(entries)
+}
+
+// kindsOfDescriptors says what they are, for when there are too many.
+func (b *bench) kindsOfDescriptors() map[string]int {
+	kinds := map[string]int{}
+	entries, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", b.broker()))
+	for _, entry := range entries {
+		to, _ := os.Readlink(entry)
+		kind, _, _ := strings.Cut(to, ":[") // "socket:[4711]"
+		kinds[kind]++
+	}
+	return kinds
 }
 
 // countRules counts the match rules that the broker has at the bus.
@@ -280,7 +293,7 @@ func (b *bench) unharmed() {
 	got := 0
 	defer func() {
 		if b.t.Failed() {
-			b.t.Logf("the broker had %d descriptors and has %d", b.descriptors, got)
+			b.t.Logf("the broker had %d descriptors and has %d: %v and %v, for workers %v", b.descriptors, got, b.kinds, b.kindsOfDescriptors(), b.workers())
 		}
 	}()
 	b.until("the broker has as many descriptors as before", func() bool { got = b.countDescriptors(); return got == b.descriptors })
