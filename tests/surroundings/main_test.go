@@ -12,10 +12,10 @@
 //	log_test.go     nobody takes what is logged
 //	files_test.go   descriptors run out
 //	start_test.go   no worker can be started, the pool is killed
+//	run_test.go     /run is full or read-only
 //	memory_test.go  no memory can be locked
 //	clock_test.go   another clock since boot
-//	run_test.go    /run is full or read-only
-//	wall_test.go   a clock of the day that nobody can rely on
+//	wall_test.go    a clock of the day that nobody can rely on
 package surroundings
 
 import (
