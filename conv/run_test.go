@@ -322,8 +322,7 @@ func TestTheWorkerDoesNotKeepTheTerminalOpen(t *testing.T) {
 	if n, err := keys.Read(make([]byte, 1)); err == nil {
 		t.Errorf("there are %d bytes to be read", n)
 	}
-	peer.Close()
-	firstOf(peer, "closed")
+	firstOf(peer, "closed") // by itself, with its command
 }
 
 func TestModulesAreToldOfTheTerminal(t *testing.T) {

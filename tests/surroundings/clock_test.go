@@ -39,6 +39,9 @@ func TestAnotherClockSinceBoot(t *testing.T) {
 				if later.ID() <= p.ID {
 					t.Errorf("number %d comes after %d", later.ID(), p.ID)
 				}
+				if again := b.promptOf(s); again.ID != p.ID { // when its worker has dialled
+					t.Errorf("the prompt was %d, and is %d", p.ID, again.ID)
+				}
 				if err := b.give(b.here, p.ID); err != nil {
 					t.Errorf("the prompt of before: %v", err)
 				}
