@@ -359,7 +359,7 @@ func (b *bench) floods() {
 			all = append(all, c)
 		}
 		if _, known := drained[f.conns]; !known && f.unanswered() {
-			drained[f.conns] = b.drained(other, f.conns)
+			drained[f.conns] = b.drained(other, f.conns, median(during.list), median(during.session))
 		}
 	}
 	for _, c := range all { // whichever of them came first
