@@ -3,7 +3,10 @@
 package main
 
 import (
+	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,6 +14,40 @@ import (
 	"github.com/pamprompt/pamprompt/api"
 	"github.com/pamprompt/pamprompt/tests/system"
 )
+
+// shell is one that people type to.
+type shell struct {
+	name string
+	cmd  *exec.Cmd
+	load string // what has it complete for us
+	keys string // what it writes when it takes keys one by one: a Tab that comes before is none to it
+}
+
+func shells() []shell {
+	return []shell{
+		{"bash", exec.Command("bash", "--norc", "--noprofile", "-i"),
+			"bind 'set show-all-if-ambiguous on'; . /usr/share/bash-completion/bash_completion; . <(pamprompt-client completion bash)", pasting},
+		{"zsh", exec.Command("zsh", "-f", "-i"),
+			"setopt nolistambiguous; autoload -U compinit; compinit -u -D; . <(pamprompt-client completion zsh); compdef _pamprompt-client pamprompt-client", pasting},
+		{"fish", exec.Command("fish", "--no-config", "-i"), "pamprompt-client completion fish | source", "\x1b[K\r\x1b["},
+	}
+}
+
+// start has it run at a terminal, ready to complete.
+func (sh shell) start(t *testing.T, s *system.System) *person {
+	t.Helper()
+	p := arrive(t, s, sh.cmd)
+	p.cmd.Stdout, p.cmd.Stderr = p.tty, p.tty
+	p.cmd.Env = append(p.cmd.Env, "TERM=xterm", "LANG=C.UTF-8", "HOME="+t.TempDir(), "PS1=> ", "LINES=24", "COLUMNS=100")
+	p.sit(sh.cmd.Args)
+	p.press(sh.load + "; echo rea''dy\r")
+	p.see("ready")
+	p.see(sh.keys)
+	return p
+}
+
+// pasting is what turns bracketed paste on.
+const pasting = "\x1b[?2004h"
 
 // What three shells offer, at the Tab key of a person at a terminal.
 func TestShellsComplete(t *testing.T) {
@@ -26,24 +63,9 @@ func TestShellsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	open, other := strconv.FormatUint(session.ID(), 10), strconv.FormatUint(asking.ID(), 10)
-	for _, shell := range []struct {
-		name string
-		cmd  *exec.Cmd
-		load string // what has it complete for us
-	}{
-		{"bash", exec.Command("bash", "--norc", "--noprofile", "-i"),
-			"bind 'set show-all-if-ambiguous on'; . /usr/share/bash-completion/bash_completion; . <(pamprompt-client completion bash)"},
-		{"zsh", exec.Command("zsh", "-f", "-i"),
-			"setopt nolistambiguous; autoload -U compinit; compinit -u -D; . <(pamprompt-client completion zsh); compdef _pamprompt-client pamprompt-client"},
-		{"fish", exec.Command("fish", "--no-config", "-i"), "pamprompt-client completion fish | source"},
-	} {
+	for _, shell := range shells() {
 		t.Run(shell.name, func(t *testing.T) {
-			p := arrive(t, s, shell.cmd)
-			p.cmd.Stdout, p.cmd.Stderr = p.tty, p.tty
-			p.cmd.Env = append(p.cmd.Env, "TERM=xterm", "LANG=C.UTF-8", "HOME="+t.TempDir(), "PS1=> ", "LINES=24", "COLUMNS=100")
-			p.sit(shell.cmd.Args)
-			p.press(shell.load + "; echo rea''dy\r")
-			p.see("ready")
+			p := shell.start(t, s)
 			for i, try := range []struct {
 				typed   string
 				offered []string
@@ -61,9 +83,42 @@ func TestShellsComplete(t *testing.T) {
 				}
 				p.press("\x15echo ne''xt" + strconv.Itoa(i) + "\r")
 				p.see("next" + strconv.Itoa(i))
+				p.see(shell.keys)
 			}
 			p.press("exit\r")
 			_ = p.cmd.Wait()
+		})
+	}
+}
+
+// The completion of fscrypt's command line ran what a mount point was called
+// (CVE-2022-25328). Here whoever opens a session chooses the user's name, and the shells'
+// scripts evaluate what has been typed, and completed, up to now.
+func TestNamesAreNoCommandsToAShell(t *testing.T) {
+	s := system.Start(t, options(t))
+	dir := t.TempDir() // where the shells are: a name has no slash
+	for _, name := range []string{"$(touch trace)", "`touch trace`", ";touch trace;", "'$(touch trace)'", `"$(touch trace)"`, "(touch trace)", "|touch trace"} {
+		begin(t, s, "password", name, api.Options{Linger: true})
+	}
+	for _, shell := range shells() {
+		t.Run(shell.name, func(t *testing.T) {
+			shell.cmd.Dir = dir
+			p := shell.start(t, s)
+			for i, command := range []string{"show", "close", "answer", "cancel"} {
+				p.press("pamprompt-client " + command + " \t\t\t")
+				p.press("\x15pamprompt-client " + command + " 1 \t\t")
+				p.press("\x15echo ne''xt" + strconv.Itoa(i) + "\r")
+				p.see("next" + strconv.Itoa(i))
+				p.see(shell.keys)
+			}
+			p.press("exit\r")
+			_ = p.cmd.Wait()
+			if !strings.Contains(p.screen.Shown(), "touch") {
+				t.Error("the names were not shown: this has tried nothing")
+			}
+			if _, err := os.Stat(filepath.Join(dir, "trace")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("a name was run as a command: %v", err)
+			}
 		})
 	}
 }

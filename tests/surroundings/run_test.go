@@ -200,6 +200,7 @@ func TestRunIsFullOrReadOnly(t *testing.T) {
 				b.Restart(t)
 				b.come()
 				b.promptOf(later)
+				b.back(now)
 				empty()
 			}
 			b.close(now)
