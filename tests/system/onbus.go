@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
 
 	"github.com/pamprompt/pamprompt/api"
 	dbus1 "github.com/pamprompt/pamprompt/dbus-1"
@@ -27,6 +29,7 @@ type OnBus struct {
 	args       []string
 	poolArgs   []string         // of a pool that is apart
 	startAgain func(testing.TB) // the bus
+	starts     int              // of the broker
 }
 
 // noAgents keeps a broker away from the agents of the machine; a later
@@ -113,6 +116,7 @@ func (s *OnBus) startBus(t testing.TB) {
 // Restart starts the broker and returns when it owns its name.
 func (s *OnBus) Restart(t testing.TB) {
 	t.Helper()
+	s.starts++
 	owned := s.owner(t, api.BusName, func(owner string) bool { return owner != "" })
 	cmd := exec.Command(s.Broker, s.args...)
 	cmd.Env = s.Environment()
@@ -190,6 +194,24 @@ func (s *OnBus) Stop(t testing.TB) {
 	t.Helper()
 	if !s.stopped && s.broker != nil && s.broker.running() {
 		closeAll(t, s.Address) // the others are left, and reported
+		again := time.NewTicker(10 * time.Millisecond)
+		defer again.Stop()
+		// A broker that was started again does not know yet of whoever has not dialled it.
+		for late := time.Now().Add(patience / 3); s.starts > 1 && s.workers() > max(2, runtime.NumCPU()) && time.Now().Before(late); {
+			<-again.C
+			closeAll(t, s.Address)
+		}
 	}
 	s.System.Stop(t)
+}
+
+// workers counts the processes of workers.
+func (s *OnBus) workers() (n int) {
+	for _, p := range belonging(s.Dir, s.pids()...) {
+		if strings.Contains(p.command, " --idle ") {
+			n++
+		}
+		_ = unix.Close(p.fd)
+	}
+	return n
 }
