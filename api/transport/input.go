@@ -50,12 +50,16 @@ func (s *Stream) next() ([]byte, error) {
 		s.refuse(h, Origin{}, "its header is too long")
 		return nil, s.discard(h.total())
 	}
-	message, err := s.peek(min(h.total(), max(s.o.MaxMessage, fixedHeader+h.padded())))
+	size := h.total()
+	if size > s.o.MaxMessage { // its fields say who has sent it, the rest need not be here
+		size = fixedHeader + h.padded()
+	}
+	message, err := s.peek(size)
 	if err != nil {
 		return nil, err
 	}
 	from := origin(h, message[fixedHeader:fixedHeader+int(h.fields)])
-	if len(message) < h.total() || h.total() > s.o.MaxMessage {
+	if h.total() > s.o.MaxMessage {
 		s.refuse(h, from, fmt.Sprintf("the message is %d bytes long, more than %d", h.total(), s.o.MaxMessage))
 		return nil, s.discard(h.total())
 	}
@@ -199,16 +203,14 @@ func (in *input) room(n int) {
 	if in.from+n <= len(in.buf) {
 		return
 	}
-	old := in.buf[in.from:in.to]
-	into := in.buf
+	old, length := in.buf[in.from:in.to], in.to-in.from
 	if n > len(in.buf) {
-		into = make([]byte, n)
-	}
-	length := copy(into, old)
-	if n > len(in.buf) {
+		in.buf = make([]byte, n)
+		copy(in.buf, old)
 		clear(old)
 	} else {
-		clear(into[length:in.to])
+		copy(in.buf, old)
+		clear(in.buf[length:in.to])
 	}
-	in.buf, in.from, in.to = into, 0, length
+	in.from, in.to = 0, length
 }

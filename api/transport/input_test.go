@@ -303,3 +303,21 @@ func TestWhatIsRefusedTakesNoMemory(t *testing.T) {
 		t.Error("nothing was refused")
 	}
 }
+
+// Of a message that is too long no more is held than what says whose it is.
+func TestWhatIsTooLongTakesNoRoom(t *testing.T) {
+	s, bus := pair(t)
+	refused := 0
+	s.o.Refused = func(Header, string, string) {
+		if refused++; len(s.in.buf) != inputSize {
+			t.Errorf("the buffer has %d bytes", len(s.in.buf))
+		}
+	}
+	go func() {
+		_, _ = bus.Write(signalMessage(t, "Long", strings.Repeat("x", 2*maxIncoming)))
+		_, _ = bus.Write(signalMessage(t, "Next"))
+	}()
+	if read(t, s); refused != 1 {
+		t.Errorf("%d messages were refused", refused)
+	}
+}
