@@ -67,7 +67,7 @@ func (c *Client) awaitBroker(ctx context.Context) error {
 	w, done := c.wait("") // which is woken when somebody takes the broker's name
 	defer done()
 	for p := (pauses{}); ; {
-		err := fault("Get", c.call(ctx, RootPath, driver+".Properties.Get", ManagerInterface, "Version").Err)
+		_, err := c.Status(ctx)
 		if err == nil || errors.Is(err, ErrNoBus) || errors.Is(err, AccessDenied) {
 			return err
 		}

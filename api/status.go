@@ -5,6 +5,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/godbus/dbus/v5"
 )
@@ -39,8 +40,5 @@ func (c *Client) OnBus(ctx context.Context, name string) (running, activatable b
 	if err := c.conn.BusObject().CallWithContext(ctx, driver+".ListActivatableNames", 0).Store(&names); err != nil {
 		return running, false, fmt.Errorf("ask the bus whom it can start: %w", err)
 	}
-	for _, n := range names {
-		activatable = activatable || n == name
-	}
-	return running, activatable, nil
+	return running, slices.Contains(names, name), nil
 }

@@ -79,20 +79,26 @@ func Dial(ctx context.Context, address string, o Options) (*Stream, error) {
 }
 
 // PeerUID is the user that made the socket listen: whose bus it is. The kernel says so.
-func (s *Stream) PeerUID() (uid uint32, err error) {
-	raw, err := s.c.SyscallConn()
+func (s *Stream) PeerUID() (uint32, error) {
+	cred, err := Credentials(s.c)
 	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var failed error
-	if err := raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return 0, err
-	}
-	if failed != nil {
-		return 0, fmt.Errorf("who is on the other side of a bus's socket: %w", failed)
+		return 0, fmt.Errorf("who is on the other side of a bus's socket: %w", err)
 	}
 	return cred.Uid, nil
+}
+
+// Credentials are those of whoever is on the other side of a socket, as the kernel has
+// them (SO_PEERCRED of unix(7)): of who called connect(2), listen(2) or socketpair(2).
+func Credentials(c *net.UnixConn) (cred *unix.Ucred, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) { cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return nil, err
+	}
+	return cred, failed
 }
 
 func newStream(c *net.UnixConn, o Options) *Stream {

@@ -88,15 +88,8 @@ func exiting(pid uint32) bool {
 		return errors.Is(err, os.ErrNotExist)
 	}
 	for _, thread := range threads {
-		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/stat", pid, thread.Name()))
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
-		if len(fields) < 7 {
-			return false
-		}
-		if flags, err := strconv.ParseUint(fields[6], 10, 64); err != nil || flags&pfExiting == 0 {
+		flags, err := statField(fmt.Sprintf("/proc/%d/task/%s/stat", pid, thread.Name()), 9)
+		if errors.Is(err, errNoField) || err == nil && flags&pfExiting == 0 {
 			return false
 		}
 	}
@@ -175,16 +168,28 @@ func pidOf(pidfd int) int64 {
 
 // startTime is field 22 of /proc/PID/stat; 0 when there is no such process.
 func startTime(pid uint32) uint64 {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	started, _ := statField(fmt.Sprintf("/proc/%d/stat", pid), 22)
+	return started
+}
+
+// errNoField is a file that is not as proc_pid_stat(5) says.
+var errNoField = errors.New("no such field")
+
+// statField is a number of a /proc/PID/stat, counted as proc_pid_stat(5) does, from 3 on.
+func statField(path string, field int) (uint64, error) {
+	raw, err := os.ReadFile(path)
 	if err != nil {
-		return 0
+		return 0, err
 	}
 	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:])) // the name before it may hold anything
-	if len(fields) < 20 {
-		return 0
+	if len(fields) <= field-3 {
+		return 0, fmt.Errorf("%s: %w", path, errNoField)
 	}
-	started, _ := strconv.ParseUint(fields[19], 10, 64)
-	return started
+	n, err := strconv.ParseUint(fields[field-3], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, errNoField)
+	}
+	return n, nil
 }
 
 // systemUnit finds the unit of the system's manager in a /proc/PID/cgroup, as

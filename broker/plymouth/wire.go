@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/pamprompt/pamprompt/api/transport"
 )
 
 // address is in the abstract namespace: Go puts a NUL byte for the @, and none
@@ -104,19 +104,9 @@ func dial() (*net.UnixConn, error) {
 
 // checkPeer makes sure that whoever called listen was root, or is us.
 func checkPeer(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
+	cred, err := transport.Credentials(conn)
 	if err != nil {
-		return err
-	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return err
-	}
-	if credErr != nil {
-		return fmt.Errorf("who is on the other side of plymouthd's socket: %w", credErr)
+		return fmt.Errorf("who is on the other side of plymouthd's socket: %w", err)
 	}
 	if cred.Uid != 0 && cred.Uid != uint32(os.Geteuid()) {
 		return strangerError{cred.Uid}

@@ -11,9 +11,8 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pamprompt/pamprompt/api"
+	"github.com/pamprompt/pamprompt/api/transport"
 )
 
 const (
@@ -181,16 +180,11 @@ func comes(ctx context.Context, events <-chan api.Event) bool {
 // peer is the process that made the socket: the program that PAM runs in. 0 when that
 // is not known.
 func peer(c *net.UnixConn) (pid int) {
-	raw, err := c.SyscallConn()
+	cred, err := transport.Credentials(c)
 	if err != nil {
 		return 0
 	}
-	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	return pid
+	return int(cred.Pid)
 }
 
 // again does something with the conversation; once more with another one, when the

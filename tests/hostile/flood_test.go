@@ -292,19 +292,6 @@ func (b *bench) sample(other *dbus.Conn, into *measured) {
 	into.session = append(into.session, time.Since(before))
 }
 
-// processor is how long a process has had a processor.
-func processor(t *testing.T, pid uint32) time.Duration {
-	t.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
-	user, _ := strconv.ParseUint(fields[11], 10, 64)
-	kernel, _ := strconv.ParseUint(fields[12], 10, 64)
-	return time.Duration(user+kernel) * time.Second / 100 // USER_HZ
-}
-
 // A uid that floods the broker does not keep others from it. What it costs them is
 // printed. With PAMPROMPT_FLOOD=1 all floods are tried, on both buses, and more than
 // twice the time is a failure: twice the idle one where the flood waits for its
@@ -339,11 +326,11 @@ func (b *bench) floods() {
 		var busCPU, brokerCPU, wall time.Duration
 		for range blocks {
 			b.sample(other, &idle)
-			d, br, since := processor(t, daemon), processor(t, broker), time.Now()
+			d, br, since := system.ProcessorTime(t, int(daemon)), system.ProcessorTime(t, int(broker)), time.Now()
 			fl.run()
 			b.sample(other, &during)
 			fl.pause()
-			busCPU, brokerCPU, wall = busCPU+processor(t, daemon)-d, brokerCPU+processor(t, broker)-br, wall+time.Since(since)
+			busCPU, brokerCPU, wall = busCPU+system.ProcessorTime(t, int(daemon))-d, brokerCPU+system.ProcessorTime(t, int(broker))-br, wall+time.Since(since)
 		}
 		fl.close()
 		for _, c := range []cost{
