@@ -158,6 +158,7 @@ func TestTheBusEndsAndComesAgain(t *testing.T) {
 				if _, err := b.here.Session(s.conversation.ID()).Properties(within(t)); !errors.Is(err, api.NoSuchSession) {
 					t.Errorf("the conversation: %v", err)
 				}
+				b.back(s.open, s.asking, s.command) // when their workers have dialled
 				s.same()
 				goesOn()
 				saw(t, "the bus ended by %s: the broker ended with 1 after %v; with another bus and broker, after %v, 3 lingering sessions and their prompts had their numbers, "+
